@@ -1,0 +1,39 @@
+package dispatch
+
+import "context"
+
+// Bell tells a Dispatcher when there may be work. Falling asleep is a dialogue: only the Bell knows from when on an
+// insert rings, and only the Dispatcher can look for what was inserted before.
+//
+// All methods but Rings and Cancels are called by one goroutine of one Dispatcher.
+type Bell interface {
+	// Rings delivers a token after rings: rows may have become due or claimable, or what Deaf says has changed.
+	// Rings that come before the token is taken may share it. Always the same channel; never closed.
+	Rings() <-chan struct{}
+
+	// Cancels delivers a token, in the same way, when the cancel of a running job was asked for.
+	Cancels() <-chan struct{}
+
+	// Sleep is called when the Dispatcher has found no work. When it returns asleep, each row that becomes claimable from
+	// then on rings, and recheck, which claims and looks once more, was called after the moment from which this holds, or
+	// needn't be. It calls recheck zero or more times and returns early, not asleep, when recheck finds work, fails, or
+	// ctx is done. A deaf Bell returns asleep too: the Dispatcher polls fast meanwhile.
+	Sleep(ctx context.Context, recheck func(context.Context) (found bool, err error)) (asleep bool, err error)
+
+	// Awake is called before the Dispatcher claims again after a Sleep that returned asleep.
+	Awake()
+
+	// Deaf reports that rings may be missed at present. It may be called from any goroutine.
+	Deaf() bool
+}
+
+// Presence lets other sidecars see within a second or two that this process has died: the listener's bell connection
+// holds a lock that is free as soon as the server sees the connection go.
+type Presence interface {
+	// Announce takes worker as the number to be present by, at once or as soon as there is a connection, until ctx is
+	// done. It returns when ctx is done.
+	Announce(ctx context.Context, worker int32) error
+
+	// Present reports whether the lock is held at present. While it isn't, the Dispatcher heartbeats often instead.
+	Present() bool
+}

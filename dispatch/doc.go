@@ -1,0 +1,2 @@
+// Package dispatch claims due jobs, runs them and settles them.
+package dispatch
