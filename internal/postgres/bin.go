@@ -2,61 +2,102 @@ package postgres
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 )
 
-// ErrNotFound is returned where no Postgres server binaries were found. Its text says how to get them.
-var ErrNotFound = errors.New("no Postgres server found on this machine: install one (apt-get install postgresql, " +
-	"dnf install postgresql-server, brew install postgresql), or name the folder of its binaries in PG_BIN")
+// ErrNotFound is wrapped by the error that is returned where no Postgres server binaries were found. The whole text says
+// how to get them on this system.
+var ErrNotFound = errors.New("no Postgres server found on this machine")
 
-// FindBin finds the folder with initdb and postgres: PG_BIN, then PATH, pg_config --bindir, and where Debian,
-// Red Hat, Homebrew and Postgres.app put them, the newest version first.
-func FindBin() (string, error) {
-	var folders []string
+// FindBin finds the folder with initdb and postgres: PG_BIN, then PATH, pg_config --bindir, and where Debian, Red Hat,
+// Homebrew and Postgres.app put them, the newest version first. A PG_BIN without them is an error.
+func FindBin() (string, error) { return search{root: "/"}.find() }
+
+// search looks for the binaries under root, which tests replace.
+type search struct{ root string }
+
+var wellKnown = []string{
+	"usr/lib/postgresql/*/bin",
+	"usr/pgsql-*/bin",
+	"opt/homebrew/opt/postgresql*/bin",
+	"usr/local/opt/postgresql*/bin",
+	"Applications/Postgres.app/Contents/Versions/*/bin",
+}
+
+func (s search) find() (string, error) {
 	if folder := os.Getenv("PG_BIN"); folder != "" {
-		folders = append(folders, folder)
+		if !isBin(folder) {
+			return "", fmt.Errorf("PG_BIN is %s, but there are no initdb and postgres in it", folder)
+		}
+		return folder, nil
 	}
+	var folders []string
 	if path, err := exec.LookPath("postgres"); err == nil {
 		folders = append(folders, filepath.Dir(path))
+		// A link to the binary alone leads to the folder with the rest.
+		if target, err := filepath.EvalSymlinks(path); err == nil {
+			folders = append(folders, filepath.Dir(target))
+		}
 	}
-	if output, err := exec.Command("pg_config", "--bindir").Output(); err == nil {
+	if output, err := exec.Command("pg_config", "--bindir").Output(); err == nil { //nolint:noctx // prints a constant
 		folders = append(folders, strings.TrimSpace(string(output)))
 	}
-	for _, pattern := range []string{
-		"/usr/lib/postgresql/*/bin",
-		"/usr/pgsql-*/bin",
-		"/opt/homebrew/opt/postgresql*/bin",
-		"/usr/local/opt/postgresql*/bin",
-		"/Applications/Postgres.app/Contents/Versions/*/bin",
-	} {
-		found, _ := filepath.Glob(pattern)
+	for _, pattern := range wellKnown {
+		found, _ := filepath.Glob(filepath.Join(s.root, pattern)) // the only error is a bad pattern
 		slices.SortFunc(found, func(a, b string) int { return version(b) - version(a) })
 		folders = append(folders, found...)
 	}
 	for _, folder := range folders {
-		if isExecutable(filepath.Join(folder, "initdb")) && isExecutable(filepath.Join(folder, "postgres")) {
+		if isBin(folder) {
 			return folder, nil
 		}
 	}
-	return "", ErrNotFound
+	return "", fmt.Errorf("%w: install one (%s), or name the folder of its binaries in PG_BIN", ErrNotFound, installCommand())
 }
 
-// version is the first number in a path, 0 if there is none.
-func version(path string) int {
-	digits := strings.FieldsFunc(path, func(r rune) bool { return r < '0' || r > '9' })
+// version is the first number in the name of the folder that a bin folder is in, 0 if there is none.
+func version(bin string) int {
+	digits := strings.FieldsFunc(filepath.Base(filepath.Dir(bin)), func(r rune) bool { return r < '0' || r > '9' })
 	if len(digits) == 0 {
 		return 0
 	}
-	number, _ := strconv.Atoi(digits[0])
+	number, _ := strconv.Atoi(digits[0]) // a number too big for an int sorts last
 	return number
+}
+
+func isBin(folder string) bool {
+	return isExecutable(filepath.Join(folder, "initdb")) && isExecutable(filepath.Join(folder, "postgres"))
 }
 
 func isExecutable(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
+}
+
+// installCommand is how a Postgres server is installed here, by the package manager that is here.
+func installCommand() string {
+	commands := []struct{ manager, command string }{
+		{"apt-get", "apt-get install postgresql"},
+		{"dnf", "dnf install postgresql-server"},
+		{"apk", "apk add postgresql"},
+		{"pacman", "pacman -S postgresql"},
+		{"zypper", "zypper install postgresql-server"},
+		{"brew", "brew install postgresql"},
+	}
+	for _, candidate := range commands {
+		if _, err := exec.LookPath(candidate.manager); err == nil {
+			return candidate.command
+		}
+	}
+	if runtime.GOOS == "darwin" {
+		return "brew install postgresql, or Postgres.app"
+	}
+	return "apt-get install postgresql, dnf install postgresql-server or the like"
 }

