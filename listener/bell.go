@@ -1,0 +1,111 @@
+package listener
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+)
+
+var errSilent = errors.New("no echo")
+
+// bell is one life of the bell connection. Only the goroutine of keepBell uses it.
+type bell struct {
+	*Listener
+	link *link
+
+	answered   uint32 // the server process that the last canary met
+	jobs       uint32 // oid of the jobs table then, 0 if there was none
+	listens    uint64 // what hearing.listened said when the last canary was sent
+	nonce      string
+	canaryAt   time.Time // when the next canary is due
+	echoBefore time.Time // when the last one's echo is missing
+
+	held    presenceKey
+	lockAt  time.Time // not before: the next try to take P
+	advised bool      // the log says why P can't be taken
+}
+
+// keepBell keeps the bell connection until ctx is done.
+func (l *Listener) keepBell(ctx context.Context) {
+	pause := backoff{min: l.config.ReconnectMin, max: l.config.ReconnectMax}
+	for {
+		if pause.begun {
+			l.metrics.reconnects.WithLabelValues(roleBell).Inc()
+		}
+		if pause.wait(ctx, l.hearing.calms()) != nil {
+			return
+		}
+		connection, err := l.connect(ctx, roleBell)
+		if err != nil {
+			if ctx.Err() == nil {
+				l.hearing.bellLost(causeOfConnect(roleBell, err))
+			}
+			continue
+		}
+		b := &bell{Listener: l, link: connection}
+		err = b.serve(ctx)
+		l.presence.lose()
+		switch {
+		case ctx.Err() != nil:
+		case errors.Is(err, errSilent):
+			l.hearing.silent(causeOfSilence(connection.conn.PgConn().PID(), b.answered))
+			l.cutListenOn()
+		default:
+			l.hearing.bellLost(causeOfLoss(roleBell, err))
+		}
+		connection.discard(ctx)
+	}
+}
+
+// serve does what is due and reads the connection in between, until it is lost, silent, or ctx is done.
+func (b *bell) serve(ctx context.Context) error {
+	for {
+		if err := b.chirp(ctx); err != nil {
+			return err
+		}
+		if err := b.bePresent(ctx); err != nil {
+			return err
+		}
+		if err := b.Listener.bell.wait(ctx, b.link.conn, b.nextDue()); err != nil {
+			return fmt.Errorf("read: %w", err)
+		}
+	}
+}
+
+// chirp sends a canary when it is due, or when there is a new LISTEN connection to prove.
+func (b *bell) chirp(ctx context.Context) error {
+	missing := b.hearing.missing(b.nonce)
+	if missing && !time.Now().Before(b.echoBefore) {
+		return errSilent
+	}
+	listens := b.hearing.listened()
+	if listens == b.listens && (missing || time.Now().Before(b.canaryAt)) {
+		return nil
+	}
+	b.listens, b.nonce = listens, rand.Text()
+	now := time.Now()
+	b.canaryAt = now.Add(b.config.CanaryInterval)
+	b.hearing.sends(b.nonce, now)
+	statement, cancel := context.WithTimeout(ctx, b.config.EchoTimeout)
+	defer cancel()
+	err := b.link.conn.QueryRow(statement, sqlCanary, b.config.Schema, b.channel, canaryPrefix+b.nonce).Scan(&b.answered, &b.jobs)
+	if err != nil {
+		return fmt.Errorf("send canary: %w", err)
+	}
+	b.echoBefore = time.Now().Add(b.config.EchoTimeout)
+	return nil
+}
+
+// nextDue is when there is something to do without being nudged.
+func (b *bell) nextDue() time.Time {
+	due := b.canaryAt
+	if b.hearing.missing(b.nonce) {
+		due = b.echoBefore
+	}
+	if !b.lockAt.IsZero() && b.lockAt.Before(due) {
+		due = b.lockAt
+	}
+	return due
+}

@@ -1,0 +1,86 @@
+package listener
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// reason is a kind of cause of deafness. The log names each at most once per deaf period.
+type reason int
+
+const (
+	notStarted reason = iota
+	connecting
+	stopped
+	unreachable
+	refused
+	lost
+	noEcho
+	pooled
+	reasons
+)
+
+// cause says why the bell isn't heard, and how to mend it.
+type cause struct {
+	reason reason
+	what   string
+	mend   string
+	err    error
+}
+
+const (
+	maxCause      = 500
+	mendConnect   = "check that the server is up and that database.listen_url leads to it; it is tried again until it answers"
+	mendRefusal   = "correct database.listen_url or what the server allows; it is tried again until it succeeds"
+	mendReconnect = "none needed: the connection is made anew"
+	mendDirect    = "set database.listen_url to a direct connection, or to a pooler's session mode"
+)
+
+// causeOfConnect sorts what went wrong with getting a connection ready for its work.
+func causeOfConnect(role string, err error) cause {
+	var refusal *pgconn.PgError
+	// Class 57 is the operator's intervention: starting up, shutting down. 53300 is too many connections.
+	if !errors.As(err, &refusal) || strings.HasPrefix(refusal.Code, "57") || refusal.Code == "53300" {
+		return cause{reason: unreachable, what: "no connection to the database for the " + role, mend: mendConnect, err: err}
+	}
+	mend := mendRefusal
+	if refusal.Code == "25006" || refusal.Code == "0A000" || refusal.Code == "55000" {
+		mend = "set database.listen_url to the primary server: a standby can't notify"
+	}
+	return cause{reason: refused, what: "the database refuses the " + role, mend: mend, err: err}
+}
+
+// causeOfLoss sorts what went wrong with a connection that stood.
+func causeOfLoss(role string, err error) cause {
+	var refusal *pgconn.PgError
+	if errors.As(err, &refusal) && !strings.HasPrefix(refusal.Code, "57") {
+		return causeOfConnect(role, err)
+	}
+	return cause{reason: lost, what: "the connection of the " + role + " was lost", mend: mendReconnect, err: err}
+}
+
+// causeOfSilence compares the process that the connection was given with the one that answered.
+func causeOfSilence(given, answered uint32) cause {
+	if given != answered {
+		return cause{reason: pooled, mend: mendDirect, what: fmt.Sprintf("a transaction pooler stands in between "+
+			"(the connection was given process %d and process %d answers): notifications don't pass through it", given, answered)}
+	}
+	return cause{reason: noEcho, mend: mendDirect, what: "a notification sent to itself did not come back: a transaction " +
+		"pooler stands in between, or the connection is half-open"}
+}
+
+// String is one line of bounded length. Errors of pgx name user, database and host, never a password.
+func (c cause) String() string {
+	text := c.what
+	if c.err != nil {
+		text += ": " + c.err.Error()
+	}
+	text = strings.Join(strings.Fields(text), " ")
+	if len(text) > maxCause {
+		text = strings.ToValidUTF8(text[:maxCause], "") + "..."
+	}
+	return text
+}

@@ -1,0 +1,104 @@
+package listener
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/rs/zerolog"
+)
+
+// maxSchema is what NAMEDATALEN leaves for the schema in a channel name.
+const maxSchema = 63 - len(channelPrefix)
+
+// Config configures a Listener. The zero value of each field stands for its default.
+type Config struct {
+	// URL of the database, or its keyword=value form; what it leaves out comes from the PG* environment variables. It must
+	// lead to the server itself or to a pooler in session mode. Only used without ConnConfig.
+	URL string
+
+	// ConnConfig is used instead of URL. It must come from pgx.ParseConfig.
+	ConnConfig *pgx.ConnConfig
+
+	// Schema that pgbell is installed in, at most 56 bytes. Defaults to "public".
+	Schema string
+
+	// ApplicationName begins the application_name of both connections, which end in " listener" and " bell". Defaults to
+	// "pgbell".
+	ApplicationName string
+
+	// CanaryInterval is the time from one canary to the next. Each is a transaction. Defaults to 10 s.
+	CanaryInterval time.Duration
+
+	// EchoTimeout is how long an echo, and any statement of the bell connection, may take. With CanaryInterval it bounds how
+	// late deafness is noticed. Defaults to 4 s.
+	EchoTimeout time.Duration
+
+	// ReconnectMin is the delay before a lost connection is made anew for the first time. It doubles with each failure, is
+	// spread by half of itself either way, and starts again once the bell was heard for ReconnectMax. Defaults to 100 ms.
+	ReconnectMin time.Duration
+
+	// ReconnectMax is the longest such delay. Defaults to 5 s.
+	ReconnectMax time.Duration
+
+	// Logger gets one line at warn when the bell is no longer heard, one more for each further kind of cause, and one at
+	// info when it is heard again. Defaults to no log.
+	Logger zerolog.Logger
+}
+
+// resolved returns a copy with the defaults filled in and the connection's configuration parsed.
+func (c Config) resolved() (Config, error) {
+	var mistakes []error
+	c.Schema = cmp.Or(c.Schema, "public")
+	if len(c.Schema) > maxSchema || strings.ContainsRune(c.Schema, 0) {
+		mistakes = append(mistakes, fmt.Errorf("Schema %.80q: at most %d bytes, none of them zero", c.Schema, maxSchema))
+	}
+	c.ApplicationName = cmp.Or(c.ApplicationName, "pgbell")
+	for _, duration := range []struct {
+		name     string
+		value    *time.Duration
+		fallback time.Duration
+	}{
+		{"CanaryInterval", &c.CanaryInterval, 10 * time.Second},
+		{"EchoTimeout", &c.EchoTimeout, 4 * time.Second},
+		{"ReconnectMin", &c.ReconnectMin, 100 * time.Millisecond},
+		{"ReconnectMax", &c.ReconnectMax, 5 * time.Second},
+	} {
+		if *duration.value < 0 {
+			mistakes = append(mistakes, fmt.Errorf("%s %s: must be positive", duration.name, *duration.value))
+		}
+		*duration.value = cmp.Or(*duration.value, duration.fallback)
+	}
+	if c.ReconnectMax < c.ReconnectMin {
+		mistakes = append(mistakes, fmt.Errorf("ReconnectMax %s: must be at least ReconnectMin, %s", c.ReconnectMax, c.ReconnectMin))
+	}
+	connConfig, err := c.connConfig()
+	if err != nil {
+		mistakes = append(mistakes, err)
+	}
+	c.ConnConfig = connConfig
+	return c, errors.Join(mistakes...)
+}
+
+func (c Config) connConfig() (*pgx.ConnConfig, error) {
+	if c.ConnConfig != nil {
+		if c.URL != "" {
+			return nil, errors.New("URL: leave it empty where ConnConfig is given")
+		}
+		// pgx panics when it connects with one that was put together by hand.
+		if c.ConnConfig.DialFunc == nil || c.ConnConfig.LookupFunc == nil || c.ConnConfig.BuildFrontend == nil {
+			return nil, errors.New("ConnConfig: must come from pgx.ParseConfig")
+		}
+		return c.ConnConfig.Copy(), nil
+	}
+	connConfig, err := pgx.ParseConfig(c.URL)
+	if err != nil {
+		// The parser's message quotes parts of what it was given, and a mistake often stands next to the password.
+		return nil, errors.New("URL: can't be parsed; write postgres://user:password@host:5432/database with special " +
+			"characters in the password percent-encoded, or host=... user=... dbname=...")
+	}
+	return connConfig, nil
+}

@@ -1,0 +1,314 @@
+package listener_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/goleak"
+
+	"github.com/pgbell/pgbell/internal/pgtest"
+	"github.com/pgbell/pgbell/listener"
+)
+
+// Not parallel: nothing else may start goroutines meanwhile.
+func TestCancelEndsRunWithoutLeftovers(t *testing.T) {
+	url := pgtest.Migrated(t)
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	l, err := listener.New(listener.Config{URL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- l.Run(ctx) }()
+	await(t, "the bell is heard", func() bool { return !l.Deaf() })
+	began := time.Now()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("run returned %v, want nil", err)
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("run took %s to return", took)
+	}
+	if !l.Deaf() {
+		t.Error("the bell is heard after the end of Run")
+	}
+	if err := l.Run(t.Context()); err == nil {
+		t.Error("a second Run was accepted")
+	}
+}
+
+func TestInsertRings(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Migrated(t)
+	l := start(t, listener.Config{URL: url, CanaryInterval: time.Minute})
+	if !l.Deaf() {
+		t.Error("heard before the first echo")
+	}
+	l.awaitHeard(t)
+	conn := connect(t, url)
+	l.awaitRing(t) // for having become heard
+
+	var slowest time.Duration
+	for range 20 {
+		exec(t, conn, insertJob)
+		began := time.Now()
+		l.awaitRing(t)
+		slowest = max(slowest, time.Since(began))
+	}
+	t.Logf("slowest ring after %s", slowest)
+	if slowest > 500*time.Millisecond {
+		t.Errorf("a ring took %s", slowest)
+	}
+	// An update that makes work appear rings, others don't.
+	exec(t, conn, `UPDATE jobs SET status = 'processing'`)
+	exec(t, conn, `UPDATE jobs SET status = 'completed'`)
+	select {
+	case <-l.Rings():
+		t.Error("a claim or a settle rang")
+	default:
+	}
+	exec(t, conn, `UPDATE jobs SET status = 'pending'`)
+	l.awaitRing(t)
+	exec(t, conn, `SELECT ring_jobs()`)
+	l.awaitRing(t)
+}
+
+func TestCancelIsHeard(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Migrated(t)
+	l := start(t, listener.Config{URL: url})
+	l.awaitHeard(t)
+	conn := connect(t, url)
+	id := query[string](t, conn, insertJob+` RETURNING id::text`)
+	exec(t, conn, `SELECT claim_jobs()`)
+	exec(t, conn, `SELECT cancel_job($1)`, id)
+	select {
+	case <-l.Cancels():
+	case <-time.After(patience):
+		t.Fatal("no cancel came")
+	}
+}
+
+func TestNobodyReads(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Migrated(t)
+	l := start(t, listener.Config{URL: url})
+	l.awaitHeard(t)
+	conn := connect(t, url)
+	for range 200 {
+		exec(t, conn, insertJob)
+		exec(t, conn, `SELECT pg_notify('pgbell_public', 'cancel')`)
+	}
+	// All were handled, so the read loop was never stuck, and echoes keep coming.
+	await(t, "all rings are counted", func() bool {
+		return value(t, l, "pgbell_listener_rings_total") == 200 && value(t, l, "pgbell_listener_cancels_total") == 200
+	})
+	echoes := value(t, l, "pgbell_listener_canary_seconds")
+	await(t, "another echo", func() bool { return value(t, l, "pgbell_listener_canary_seconds") > echoes })
+	l.awaitRing(t)
+	<-l.Cancels()
+	select {
+	case <-l.Rings():
+		t.Error("many rings left more than one token")
+	case <-l.Cancels():
+		t.Error("many cancels left more than one token")
+	default:
+	}
+}
+
+func TestForeignNotifications(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Migrated(t)
+	l := start(t, listener.Config{URL: url, CanaryInterval: time.Minute})
+	l.awaitHeard(t)
+	l.awaitRing(t)
+	conn := connect(t, url)
+	for _, payload := range []string{"hello", "canary:FOREIGN", "canary:", `'; DROP TABLE jobs; --`, strings.Repeat("x", 7999)} {
+		exec(t, conn, `SELECT pg_notify('pgbell_public', $1)`, payload)
+	}
+	await(t, "the unknown ones are counted", func() bool { return value(t, l, "pgbell_listener_unknown_total") == 4 })
+	select {
+	case <-l.Rings():
+		t.Error("an unknown payload rang")
+	case <-l.Cancels():
+		t.Error("an unknown payload cancelled")
+	default:
+	}
+	if got := value(t, l, "pgbell_listener_canary_seconds"); got != 1 {
+		t.Errorf("%v echoes, want its own alone", got)
+	}
+}
+
+func TestSchemaOfItsOwn(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Empty(t)
+	conn := connect(t, url)
+	schema := "Bell's \"own\""
+	exec(t, conn, `CREATE SCHEMA `+pgx.Identifier{schema}.Sanitize())
+	exec(t, conn, `CREATE TABLE `+pgx.Identifier{schema, "jobs"}.Sanitize()+` (id int)`)
+	l := start(t, listener.Config{URL: url, Schema: schema})
+	l.announce(t, 3)
+	await(t, "present", l.Present)
+	l.awaitRing(t)
+	exec(t, conn, `SELECT pg_notify($1, '')`, "pgbell_"+schema)
+	l.awaitRing(t)
+}
+
+func TestSleep(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Migrated(t)
+	l := start(t, listener.Config{URL: url, CanaryInterval: time.Minute})
+	conn := connect(t, url)
+	calls := 0
+	recheck := func(found bool, err error) func(context.Context) (bool, error) {
+		return func(context.Context) (bool, error) { calls++; return found, err }
+	}
+	expect := func(wantAsleep bool, wantErr error, wantCalls int, found bool, failure error) {
+		t.Helper()
+		calls = 0
+		asleep, err := l.Sleep(t.Context(), recheck(found, failure))
+		if asleep != wantAsleep || !errors.Is(err, wantErr) || calls != wantCalls {
+			t.Errorf("Sleep = %v, %v after %d rechecks, want %v, %v after %d", asleep, err, calls, wantAsleep, wantErr, wantCalls)
+		}
+	}
+	l.awaitHeard(t)
+	broken := errors.New("broken")
+	expect(false, nil, 1, true, nil)        // found work
+	expect(false, broken, 1, false, broken) // could not look
+	expect(true, nil, 1, false, nil)        // nothing there
+	expect(true, nil, 0, true, nil)         // heard ever since
+	l.Awake()
+	expect(true, nil, 0, true, nil)
+
+	exec(t, conn, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgbell listener' AND datname = current_database()`)
+	await(t, "deaf and heard again", func() bool {
+		return value(t, l, "pgbell_listener_deaf_periods_total") == 1 && !l.Deaf()
+	})
+	expect(true, nil, 1, false, nil)
+	expect(true, nil, 0, false, nil)
+
+	done, cancel := context.WithCancel(t.Context())
+	cancel()
+	if asleep, err := l.Sleep(done, recheck(false, nil)); asleep || !errors.Is(err, context.Canceled) {
+		t.Errorf("Sleep with a context that is done = %v, %v", asleep, err)
+	}
+}
+
+func TestSleepDeafReturnsAtOnce(t *testing.T) {
+	t.Parallel()
+	l, err := listener.New(listener.Config{URL: "postgres://nobody@127.0.0.1:1/none"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	asleep, err := l.Sleep(t.Context(), func(context.Context) (bool, error) {
+		t.Error("recheck was called by a deaf listener")
+		return false, nil
+	})
+	if !asleep || err != nil {
+		t.Errorf("Sleep = %v, %v", asleep, err)
+	}
+}
+
+func TestConnectionsNameThemselves(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Migrated(t)
+	l := start(t, listener.Config{URL: url, ApplicationName: "shop"})
+	l.awaitHeard(t)
+	conn := connect(t, url)
+	names := query[string](t, conn, `SELECT string_agg(application_name, ', ' ORDER BY application_name) FROM pg_stat_activity
+		WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'`)
+	if names != "shop bell, shop listener" {
+		t.Errorf("connections %q", names)
+	}
+}
+
+func TestStatementsPrepare(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, pgtest.Migrated(t))
+	for name, sql := range listener.Statements {
+		if _, err := conn.Prepare(t.Context(), name, sql); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestNewNamesAllMistakes(t *testing.T) {
+	t.Parallel()
+	_, err := listener.New(listener.Config{
+		URL: "postgres://joe:se%zzcret@host/db", Schema: strings.Repeat("s", 57),
+		CanaryInterval: -1, EchoTimeout: -1, ReconnectMin: time.Minute, ReconnectMax: time.Second,
+	})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{"Schema", "CanaryInterval", "EchoTimeout", "ReconnectMax", "URL"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not named in: %v", want, err)
+		}
+	}
+	for _, secret := range []string{"zzcret", "joe"} {
+		if strings.Contains(err.Error(), secret) {
+			t.Errorf("the error shows %q: %v", secret, err)
+		}
+	}
+	if _, err := listener.New(listener.Config{ConnConfig: &pgx.ConnConfig{}}); err == nil {
+		t.Error("a ConnConfig that pgx would panic at was accepted")
+	}
+	parsed, err := pgx.ParseConfig("postgres://joe@127.0.0.1/db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := listener.New(listener.Config{ConnConfig: parsed, URL: "postgres://127.0.0.1/db"}); err == nil {
+		t.Error("both URL and ConnConfig were accepted")
+	}
+	if _, err := listener.New(listener.Config{ConnConfig: parsed}); err != nil {
+		t.Errorf("a parsed ConnConfig: %v", err)
+	}
+}
+
+func TestMetricsLint(t *testing.T) {
+	t.Parallel()
+	l, err := listener.New(listener.Config{URL: "postgres://127.0.0.1/db"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	problems, err := testutil.CollectAndLint(l.Collector())
+	if err != nil || len(problems) > 0 {
+		t.Errorf("%v, %v", problems, err)
+	}
+	if count := testutil.CollectAndCount(l.Collector()); count != 10 {
+		t.Errorf("%d series, want 10", count)
+	}
+}
+
+// value of a metric: of a histogram its count, of a vector the sum.
+func value(t *testing.T, l *running, name string) float64 {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(l.Collector())
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum, found := 0.0, false
+	for _, family := range families {
+		if family.GetName() != name {
+			continue
+		}
+		for _, metric := range family.GetMetric() {
+			found = true
+			sum += metric.GetCounter().GetValue() + metric.GetGauge().GetValue() + float64(metric.GetHistogram().GetSampleCount())
+		}
+	}
+	if !found {
+		t.Fatalf("no metric %s", name)
+	}
+	return sum
+}
