@@ -37,3 +37,14 @@ type Presence interface {
 	// Present reports whether the lock is held at present. While it isn't, the Dispatcher heartbeats often instead.
 	Present() bool
 }
+
+// noBell is the Bell of a Dispatcher that only polls.
+type noBell struct{}
+
+func (noBell) Rings() <-chan struct{}   { return nil }
+func (noBell) Cancels() <-chan struct{} { return nil }
+func (noBell) Awake()                   {}
+func (noBell) Deaf() bool               { return true }
+func (noBell) Sleep(context.Context, func(context.Context) (bool, error)) (bool, error) {
+	return true, nil
+}

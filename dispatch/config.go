@@ -1,7 +1,14 @@
 package dispatch
 
 import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/rs/zerolog"
 )
@@ -91,14 +98,97 @@ type Type struct {
 	MaxPayload int
 }
 
-// Backoff is the delay before attempt n+1: Base x Factor^(n-1), at most Cap, spread by Jitter.
-type Backoff struct {
-	// Base is the delay after the first attempt. Defaults to 30 s.
-	Base time.Duration
-	// Factor by which it grows, at least 1. Defaults to 4.
-	Factor float64
-	// Cap is the longest delay. Defaults to 24 h.
-	Cap time.Duration
-	// Jitter spreads the delay evenly over ±Jitter of itself, 0 to 1; negative means none. Defaults to 0.1.
-	Jitter float64
+// withDefaults returns a copy with all defaults filled in, or all mistakes.
+func (c Config) withDefaults() (Config, error) {
+	var mistakes []error
+	mistake := func(format string, args ...any) { mistakes = append(mistakes, fmt.Errorf(format, args...)) }
+	duration := func(name string, value *time.Duration, byDefault time.Duration) {
+		if *value < 0 {
+			mistake("%s must not be negative, got %s", name, *value)
+		}
+		if *value == 0 {
+			*value = byDefault
+		}
+	}
+
+	if c.Schema == "" {
+		c.Schema = "public"
+	}
+	if c.Concurrency < 0 {
+		mistake("concurrency must be at least 1, got %d", c.Concurrency)
+	}
+	if c.Concurrency == 0 {
+		c.Concurrency = 100
+	}
+	duration("poll", &c.Poll, 30*time.Second)
+	duration("poll while deaf", &c.PollDeaf, time.Second)
+	duration("lease_time", &c.LeaseTime, 15*time.Second)
+	duration("dead_after", &c.DeadAfter, 1500*time.Millisecond)
+	duration("manual_lease", &c.ManualLease, 15*time.Minute)
+	duration("shutdown_grace", &c.ShutdownGrace, 30*time.Second)
+	if c.LeaseTime > 0 && c.LeaseTime < time.Second {
+		mistake("lease_time must be at least 1s, got %s: a short stall would give running jobs to others", c.LeaseTime)
+	}
+	if c.DeadAfter > c.LeaseTime {
+		mistake("dead_after (%s) must not be longer than lease_time (%s)", c.DeadAfter, c.LeaseTime)
+	}
+	c.Retention = c.Retention.withDefaults()
+	if c.Name == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			host = "unknown"
+		}
+		c.Name = fmt.Sprintf("%s:%d", host, os.Getpid())
+	}
+	if c.Bell == nil {
+		c.Bell = noBell{}
+	}
+
+	if len(c.Types) == 0 {
+		mistake("no handlers: at least one type (or %q, for all) needs one", DefaultType)
+	}
+	c.Types = maps.Clone(c.Types)
+	for _, name := range slices.Sorted(maps.Keys(c.Types)) {
+		filled, err := c.Types[name].withDefaults(c.Concurrency)
+		if n := utf8.RuneCountInString(name); n < 1 || n > 200 {
+			err = errors.Join(err, fmt.Errorf("a type has 1 to 200 characters, this has %d", n))
+		}
+		if err != nil {
+			mistake("handlers.%s: %w", name, err)
+		}
+		c.Types[name] = filled
+	}
+	return c, errors.Join(mistakes...)
+}
+
+func (r Retention) withDefaults() Retention {
+	const day = 24 * time.Hour
+	r.Completed = cmp.Or(r.Completed, 7*day)
+	r.Failed = cmp.Or(r.Failed, 30*day)
+	r.Cancelled = cmp.Or(r.Cancelled, 7*day)
+	return r
+}
+
+func (t Type) withDefaults(concurrency int) (Type, error) {
+	var mistakes []error
+	mistake := func(format string, args ...any) { mistakes = append(mistakes, fmt.Errorf(format, args...)) }
+	if t.Handler == nil {
+		mistake("no handler")
+	}
+	if t.Concurrency < 0 {
+		mistake("concurrency must be at least 1, got %d", t.Concurrency)
+	}
+	if t.Timeout < 0 {
+		mistake("timeout must not be negative, got %s", t.Timeout)
+	}
+	if t.MaxPayload < 0 {
+		mistake("max_payload must not be negative, got %d", t.MaxPayload)
+	}
+	t.Concurrency = min(cmp.Or(t.Concurrency, concurrency), concurrency)
+	t.Timeout = cmp.Or(t.Timeout, 5*time.Minute)
+	t.MaxPayload = min(cmp.Or(t.MaxPayload, 4<<20), 1<<30)
+	if err := t.Backoff.fill(); err != nil {
+		mistakes = append(mistakes, err)
+	}
+	return t, errors.Join(mistakes...)
 }

@@ -2,27 +2,180 @@ package dispatch
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
 
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
 )
 
-// Dispatcher claims due jobs, runs them and settles them.
+// SchemaVersion is the version of pgbell's schema that this package speaks.
+const SchemaVersion = 2
+
+// Dispatcher claims due jobs, runs them and settles them. See the package comment for what it promises.
 type Dispatcher struct {
-	pool   *pgxpool.Pool
-	config Config
+	pool     *pgxpool.Pool
+	config   Config
+	log      zerolog.Logger
+	sql      statements
+	bell     Bell
+	metrics  *metrics
+	lanes    *lanes
+	attempts attempts
+	settler  *settler
+	pauses   pauses
+	database database
+
+	started     atomic.Bool
+	ready       chan struct{}
+	readyOnce   sync.Once
+	running     sync.WaitGroup // one for each attempt
+	reaperNudge nudge
+
+	claiming    sync.Mutex   // held while a claim is under way, and while what it led to is compared with the database
+	worker      atomic.Int32 // our number in job_workers
+	lastBeat    atomic.Int64 // when the last heartbeat that arrived was sent: nanoseconds on epoch's monotonic clock
+	suspectTill atomic.Int64 // until when claims may turn up whose answer was lost; the same clock
+	epoch       time.Time
+	beatNow     nudge
 }
 
-// New returns a Dispatcher, which does nothing before Run. All mistakes in config are reported at once.
+// New returns a Dispatcher that works through pool and does nothing before Run. The pool needs at least four connections.
+// All mistakes in config are reported at once.
 func New(pool *pgxpool.Pool, config Config) (*Dispatcher, error) {
-	return &Dispatcher{pool: pool, config: config}, nil
+	config, err := config.withDefaults()
+	if pool == nil {
+		err = errors.Join(errors.New("no pool"), err)
+	} else if most := pool.Config().MaxConns; most < 4 {
+		err = errors.Join(fmt.Errorf("the pool must have room for at least 4 connections, it has %d", most), err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("configure dispatcher: %w", err)
+	}
+	log := config.Logger.With().Str("component", "dispatch").Logger()
+	metrics := newMetrics()
+	d := &Dispatcher{
+		pool: pool, config: config, log: log, sql: newStatements(config.Schema), bell: config.Bell,
+		metrics: metrics, lanes: newLanes(config, metrics), settler: newSettler(),
+		attempts:    attempts{byLease: map[pgtype.UUID]*attempt{}},
+		database:    database{log: log},
+		pauses:      pauses{wake: newNudge()},
+		ready:       make(chan struct{}),
+		epoch:       time.Now(),
+		reaperNudge: newNudge(),
+		beatNow:     newNudge(),
+	}
+	metrics.observe(d.lanes)
+	return d, nil
 }
 
-// Run claims and runs jobs until ctx is done, and then lets them finish for ShutdownGrace.
-func (d *Dispatcher) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+// Ready is closed when the first claim was made.
+func (d *Dispatcher) Ready() <-chan struct{} { return d.ready }
 
-// Ready is closed when the first claim has been made.
-func (d *Dispatcher) Ready() <-chan struct{} { return nil }
+// Collector returns the Dispatcher's metrics, for the caller to register.
+func (d *Dispatcher) Collector() prometheus.Collector { return d.metrics }
 
-// Collector returns the Dispatcher's metrics, to be registered by the caller.
-func (d *Dispatcher) Collector() prometheus.Collector { return nil }
+// Run claims and runs jobs until ctx is done. Then it claims no more, lets running jobs go on for ShutdownGrace, cancels
+// those that are left and gives them back, writes what came of all, and returns nil. A database that can't be reached is
+// waited for. Run may be called once. It returns ErrStuck if a handler did not stop when it was told to.
+func (d *Dispatcher) Run(ctx context.Context) error {
+	if d.started.Swap(true) {
+		return errors.New("run dispatcher: it was run before")
+	}
+	if !d.register(ctx) {
+		return nil
+	}
+	background := context.WithoutCancel(ctx)
+	jobs, cancelJobs := context.WithCancelCause(background)
+	defer cancelJobs(nil)
+	service, stopService := context.WithCancel(background) // heartbeats go on while jobs are held
+	defer stopService()
+	writing, stopWriting := context.WithCancel(background)
+	defer stopWriting()
+
+	var services, writers, chores sync.WaitGroup
+	services.Go(func() { d.heartbeatLoop(service) })
+	chores.Go(func() { d.reapLoop(ctx) })
+	chores.Go(func() { d.pruneLoop(ctx) })
+	chores.Go(func() { d.watchLoop(ctx) })
+	chores.Go(func() { d.pauseLoop(service) })
+	for range settlers {
+		writers.Go(func() { d.settle(writing) })
+	}
+	d.log.Info().Int32("worker_id", d.worker.Load()).Int("concurrency", d.config.Concurrency).Msg("dispatcher started")
+
+	d.claimLoop(ctx, jobs)
+	stuck := d.finish(cancelJobs)
+	d.settler.close()
+	writingEnds := time.AfterFunc(d.statementTimeout()+settleAtShutdown, stopWriting)
+	writers.Wait()
+	writingEnds.Stop()
+	stopService()
+	services.Wait()
+	chores.Wait()
+	d.unregister(background)
+	d.log.Info().Msg("dispatcher stopped")
+	if stuck > 0 {
+		return fmt.Errorf("stop dispatcher: %d jobs: %w", stuck, ErrStuck)
+	}
+	return nil
+}
+
+const (
+	// stopPatience is how long handlers may take to return once their contexts are done at a shutdown.
+	stopPatience = 10 * time.Second
+	// settleAtShutdown is how long outcomes may take to be written at a shutdown.
+	settleAtShutdown = 10 * time.Second
+)
+
+// finish waits for the running jobs: for the grace period, and then, cancelled, for a while more. It returns how many are
+// still running after that.
+func (d *Dispatcher) finish(cancelJobs context.CancelCauseFunc) int {
+	ended := make(chan struct{})
+	go func() {
+		d.running.Wait()
+		close(ended)
+	}()
+	if running := d.lanes.runs(); running > 0 {
+		d.log.Info().Int("running", running).Dur("grace_ms", d.config.ShutdownGrace).Msg("waiting for running jobs")
+	}
+	grace := time.NewTimer(d.config.ShutdownGrace)
+	defer grace.Stop()
+	select {
+	case <-ended:
+		return 0
+	case <-grace.C:
+	}
+	d.log.Warn().Int("running", d.lanes.runs()).Msg("grace period over: running jobs are cancelled and given back")
+	cancelJobs(ErrShutdown)
+	patience := time.NewTimer(stopPatience)
+	defer patience.Stop()
+	select {
+	case <-ended:
+		return 0
+	case <-patience.C:
+		return d.lanes.runs()
+	}
+}
+
+// statementTimeout bounds each statement: a hung one must not cost the lease.
+func (d *Dispatcher) statementTimeout() time.Duration {
+	return min(d.config.LeaseTime/3, 10*time.Second)
+}
+
+// nudge is a token that wakes one loop.
+type nudge chan struct{}
+
+func newNudge() nudge { return make(nudge, 1) }
+
+func (n nudge) send() {
+	select {
+	case n <- struct{}{}:
+	default:
+	}
+}

@@ -1,9 +1,13 @@
 package dispatch
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
@@ -36,5 +40,27 @@ type Job struct {
 	timeout    time.Duration // the job's own limit; 0: the type's
 	size       int           // bytes of the payload as text, also where it was too big to be fetched
 	lateness   time.Duration // from due to claimed, by the database's clock
-	firstClaim bool
+	completeTx string
+}
+
+// CompleteTx completes the job in a transaction of the handler's, so that the job's effects and its completion are
+// committed together or not at all. Output is the job's result: nil or valid JSON. The handler returns Settled once the
+// transaction is committed. ErrStale means that another worker may have the job: roll back.
+func (j Job) CompleteTx(ctx context.Context, tx pgx.Tx, output json.RawMessage) error {
+	if j.completeTx == "" {
+		return errors.New("complete job: it was not claimed by a Dispatcher")
+	}
+	var result *string
+	if len(output) > 0 {
+		text := string(output)
+		result = &text
+	}
+	tag, err := tx.Exec(ctx, j.completeTx, j.id, j.lease, result)
+	if err != nil {
+		return fmt.Errorf("complete job: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return fmt.Errorf("complete job: %w", ErrStale)
+	}
+	return nil
 }

@@ -1,0 +1,186 @@
+package dispatch
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// attempt is a job that this process holds: claimed, and not yet settled.
+type attempt struct {
+	job      Job
+	lane     *lane
+	answered time.Time // when its claim's answer was read
+	begun    time.Time
+	cancel   context.CancelCauseFunc
+}
+
+// attempts are all that this process holds, by lease. Its methods may be called from any goroutine.
+type attempts struct {
+	mu      sync.Mutex
+	byLease map[pgtype.UUID]*attempt
+}
+
+func (a *attempts) add(added *attempt) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.byLease[added.job.lease] = added
+}
+
+func (a *attempts) remove(lease pgtype.UUID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.byLease, lease)
+}
+
+func (a *attempts) all() []*attempt {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	held := make([]*attempt, 0, len(a.byLease))
+	for _, one := range a.byLease {
+		held = append(held, one)
+	}
+	return held
+}
+
+func (a *attempts) cancelAll(cause error) {
+	for _, one := range a.all() {
+		one.cancel(cause)
+	}
+}
+
+// start runs a claimed job in a goroutine of its own. Its slot is free again when the handler has returned; the job is held
+// until the settler has written what came of it.
+func (d *Dispatcher) start(ctx context.Context, job Job, answered time.Time) {
+	lane := d.lanes.of(job.Type)
+	begun := time.Now()
+	timeout := lane.Timeout
+	if job.timeout > 0 {
+		timeout = job.timeout
+	}
+	job.Deadline = begun.Add(timeout)
+	ctx, cancel := context.WithCancelCause(ctx)
+	a := &attempt{job: job, lane: lane, answered: answered, begun: begun, cancel: cancel}
+	d.lanes.take(job.Type, lane)
+	d.attempts.add(a)
+	d.running.Go(func() {
+		defer cancel(nil)
+		d.run(ctx, a)
+	})
+}
+
+func (d *Dispatcher) run(ctx context.Context, a *attempt) {
+	ctx, stop := context.WithDeadlineCause(ctx, a.job.Deadline, ErrTimeout)
+	defer stop()
+	a.lane.metrics.begin(a)
+	result := d.call(ctx, a)
+	a.job.Payload = nil // may be big, and the job may have to wait for its settle
+	cause := context.Cause(ctx)
+	a.lane.metrics.end(time.Since(a.begun))
+
+	verdict, answer := d.judge(a, result, cause)
+	wait := d.lanes.release(a.job.Type, a.lane, answer, a.begun)
+	if verdict.what == whatUnavailable {
+		verdict.delay = wait
+	}
+	d.log.Debug().Str("job_id", a.job.ID).Str("type", a.job.Type).Int("attempt", a.job.Attempt).
+		Dur("duration_ms", time.Since(a.begun)).Str("outcome", string(verdict.what)).Str("error", verdict.err).Msg("attempt ended")
+	if verdict.what == whatNothing {
+		d.let(a)
+		return
+	}
+	d.settler.add(verdict)
+}
+
+// let forgets a job that needs no settle by this process.
+func (d *Dispatcher) let(a *attempt) {
+	d.attempts.remove(a.job.lease)
+	d.lanes.settled(1)
+}
+
+// call hands the job to its handler. A panic is a failed attempt, with the stack in the error.
+func (d *Dispatcher) call(ctx context.Context, a *attempt) (result Result) {
+	if a.job.size > a.lane.MaxPayload {
+		return Fail(fmt.Errorf("the payload has %d bytes, more than max_payload allows (%d)", a.job.size, a.lane.MaxPayload))
+	}
+	defer func() {
+		if panicked := recover(); panicked != nil {
+			result = Retry(fmt.Errorf("panic: %v\n%s", panicked, debug.Stack()))
+		}
+	}()
+	return a.lane.Handler.Run(ctx, a.job)
+}
+
+// judge turns a result into what is written. The second value is what it says of the handler: a zero Result if nothing,
+// because the attempt ended for another reason.
+func (d *Dispatcher) judge(a *attempt, result Result, cause error) (verdict, Result) {
+	v := verdict{attempt: a}
+	switch {
+	case errors.Is(cause, ErrLeaseLost):
+		d.log.Warn().Str("job_id", a.job.ID).Str("type", a.job.Type).Int("attempt", a.job.Attempt).
+			Msg("lease lost while the job ran: its outcome is dropped, another worker has it")
+		return v, Result{}
+	case result.Outcome == OutcomeRetry && (errors.Is(cause, ErrShutdown) || errors.Is(cause, ErrLeaseEnding)):
+		v.what, v.err = whatBack, cause.Error()
+		return v, Result{}
+	}
+	if result.Err != nil {
+		v.err = storable(result.Err.Error(), maxErrorText)
+	}
+	switch result.Outcome {
+	case OutcomeDone:
+		v.what = whatDone
+		if v.output = result.Output; len(v.output) > 0 {
+			d.checkOutput(a, &v)
+		}
+	case OutcomeFail:
+		v.what = whatFail
+		if result.PauseType {
+			d.pauses.add(a.job.Type, v.err)
+		}
+	case OutcomeSnooze:
+		v.what, v.delay = whatSnooze, max(result.Delay, 0)
+	case OutcomeUnavailable:
+		v.what = whatUnavailable
+	case OutcomeHeld:
+		v.what, v.delay = whatHold, max(time.Until(a.job.Deadline), 0)
+	case OutcomeSettled:
+		v.what = whatNothing
+	default:
+		if result.Outcome != OutcomeRetry {
+			v.err = errNoOutcome.Error()
+		}
+		v.what, v.delay = whatRetry, result.Delay
+		if v.delay <= 0 {
+			v.delay = a.lane.Backoff.delay(a.job.Attempt)
+		}
+		if errors.Is(cause, ErrTimeout) {
+			v.err = storable(fmt.Sprintf("timed out after %s: %s", a.job.Deadline.Sub(a.begun).Round(time.Millisecond), v.err), maxErrorText)
+		}
+	}
+	return v, result
+}
+
+// maxOutput is how many bytes of a result are stored.
+const maxOutput = 4 << 20
+
+// checkOutput drops a result that can't be stored: the job has done its work all the same.
+func (d *Dispatcher) checkOutput(a *attempt, v *verdict) {
+	why := ""
+	switch {
+	case len(v.output) > maxOutput:
+		why = fmt.Sprintf("it has %d bytes, at most %d are stored", len(v.output), maxOutput)
+	case !json.Valid(v.output):
+		why = "it is not valid JSON"
+	}
+	if why != "" {
+		v.output = nil
+		d.log.Warn().Str("job_id", a.job.ID).Str("type", a.job.Type).Str("error", why).Msg("result of a completed job dropped")
+	}
+}

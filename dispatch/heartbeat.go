@@ -1,0 +1,220 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// idleBeat is how often a worker that holds no jobs heartbeats: nobody judges it by that, but its row stays alive.
+const idleBeat = time.Minute
+
+// beatAgain after a heartbeat that did not arrive.
+const beatAgain = 250 * time.Millisecond
+
+// register gets a worker number, once the database answers. It returns false if ctx was done before.
+func (d *Dispatcher) register(ctx context.Context) bool {
+	again := newPause(100*time.Millisecond, 5*time.Second)
+	for ctx.Err() == nil {
+		err := d.tryRegister(ctx)
+		if err == nil {
+			d.database.up()
+			return true
+		}
+		d.database.down("register this worker", err)
+		again.wait(ctx, nil)
+	}
+	return false
+}
+
+func (d *Dispatcher) tryRegister(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout())
+	defer cancel()
+	sent := time.Now()
+	var worker int32
+	types := slices.Sorted(maps.Keys(d.config.Types))
+	if err := d.pool.QueryRow(ctx, d.sql.register, d.config.Name, d.config.Version, SchemaVersion, d.config.Concurrency, types,
+		d.config.LeaseTime.Seconds(), d.config.DeadAfter.Seconds()).Scan(&worker); err != nil {
+		return fmt.Errorf("register worker: %w", err)
+	}
+	if _, err := d.pool.Exec(ctx, d.sql.saveManualLease, fmt.Sprintf("%f seconds", d.config.ManualLease.Seconds())); err != nil {
+		return fmt.Errorf("save manual_lease: %w", err)
+	}
+	d.worker.Store(worker)
+	d.beaten(sent)
+	return nil
+}
+
+func (d *Dispatcher) unregister(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout())
+	defer cancel()
+	if _, err := d.pool.Exec(ctx, d.sql.unregister, d.worker.Load()); err != nil {
+		d.log.Warn().Err(err).Msg("unregister worker")
+	}
+}
+
+// beaten notes that a heartbeat that was sent then has arrived.
+func (d *Dispatcher) beaten(sent time.Time) { d.lastBeat.Store(int64(sent.Sub(d.epoch))) }
+
+// leaseLeft is how long our leases certainly stand from now on.
+func (d *Dispatcher) leaseLeft() time.Duration {
+	return d.config.LeaseTime - (time.Since(d.epoch) - time.Duration(d.lastBeat.Load()))
+}
+
+// leaseMargin before the end of the lease, jobs are cancelled, so that they are over when others may start them.
+func (d *Dispatcher) leaseMargin() time.Duration { return d.config.LeaseTime / 5 }
+
+// mayClaim: not while our heartbeats don't arrive. A worker without jobs needs none, its next claim is one.
+func (d *Dispatcher) mayClaim() bool {
+	return d.lanes.holds() == 0 || d.leaseLeft() > d.leaseMargin()
+}
+
+// suspect notes that a claim's answer was lost: the database may hold jobs for us that we don't know of.
+func (d *Dispatcher) suspect(now time.Time) {
+	d.suspectTill.Store(int64(now.Add(2 * d.config.LeaseTime).Sub(d.epoch)))
+	d.beatNow.send()
+}
+
+func (d *Dispatcher) suspicious() bool {
+	return time.Since(d.epoch) < time.Duration(d.suspectTill.Load())
+}
+
+// heartbeatLoop keeps the worker's row alive, and compares what we hold with what the database says that we hold, until ctx
+// is done. Where heartbeats don't arrive it cancels our jobs before the lease runs out.
+func (d *Dispatcher) heartbeatLoop(ctx context.Context) {
+	present, stop := d.announce(ctx)
+	defer func() { stop(); present.Wait() }()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.bell.Cancels():
+		case <-d.beatNow:
+		case <-timer.C:
+		}
+		err, next := d.beat(ctx), time.Duration(0)
+		switch {
+		case err == nil:
+			d.database.up()
+			next = d.nextBeat()
+		case errors.Is(err, ErrLeaseLost):
+			d.log.Error().Int32("worker_id", d.worker.Load()).Msg("this worker was declared dead: its jobs are cancelled, and it starts anew")
+			d.attempts.cancelAll(ErrLeaseLost)
+			stop()
+			present.Wait()
+			if !d.register(ctx) {
+				return
+			}
+			present, stop = d.announce(ctx)
+		case ctx.Err() == nil:
+			d.database.down("heartbeat", err)
+			if d.leaseLeft() <= d.leaseMargin() {
+				d.attempts.cancelAll(ErrLeaseEnding)
+			}
+			next = beatAgain
+		}
+		timer.Reset(next)
+	}
+}
+
+// announce makes this worker present, until stop is called.
+func (d *Dispatcher) announce(ctx context.Context) (*sync.WaitGroup, context.CancelFunc) {
+	ctx, stop := context.WithCancel(ctx)
+	var present sync.WaitGroup
+	if p := d.config.Presence; p != nil {
+		worker := d.worker.Load()
+		present.Go(func() {
+			if err := p.Announce(ctx, worker); err != nil && ctx.Err() == nil {
+				d.log.Error().Err(err).Msg("announce presence: a crash of this process will be noticed by its heartbeats alone")
+			}
+		})
+	}
+	return &present, stop
+}
+
+// nextBeat is often enough that a lost heartbeat or two don't cost the lease; and, while nothing but heartbeats shows that
+// we are alive, that nobody takes us for dead.
+func (d *Dispatcher) nextBeat() time.Duration {
+	switch {
+	case d.lanes.holds() == 0 && !d.suspicious():
+		return idleBeat
+	case d.config.Presence == nil || !d.config.Presence.Present():
+		return min(d.config.LeaseTime, d.config.DeadAfter) / 3
+	default:
+		return d.config.LeaseTime / 3
+	}
+}
+
+func (d *Dispatcher) beat(ctx context.Context) error {
+	// Given up in time to cancel our jobs before the lease ends.
+	limit := min(max(d.leaseLeft()-d.leaseMargin(), time.Second), d.statementTimeout())
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	sent := time.Now()
+	var alive bool
+	err := d.pool.QueryRow(ctx, d.sql.beat, d.worker.Load()).Scan(&alive)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return ErrLeaseLost
+	}
+	if err != nil {
+		return fmt.Errorf("heartbeat: %w", err)
+	}
+	d.beaten(sent)
+	return d.compare(ctx)
+}
+
+// compare cancels jobs that the database no longer holds for us and those whose cancel was asked for, and gives back jobs
+// that it holds for us without our knowing: their claim was committed, but its answer never came.
+func (d *Dispatcher) compare(ctx context.Context) error {
+	d.claiming.Lock() // or a claim's rows would be there and not yet here
+	defer d.claiming.Unlock()
+	here := d.attempts.all()
+	if len(here) == 0 && !d.suspicious() {
+		return nil
+	}
+	rows, err := d.pool.Query(ctx, d.sql.held, d.worker.Load())
+	if err != nil {
+		return fmt.Errorf("read own leases: %w", err)
+	}
+	there := map[pgtype.UUID]bool{}
+	var id, lease pgtype.UUID
+	var cancelled bool
+	known := make(map[pgtype.UUID]*attempt, len(here))
+	for _, a := range here {
+		known[a.job.lease] = a
+	}
+	var lostIDs, lostLeases []pgtype.UUID
+	if _, err := pgx.ForEachRow(rows, []any{&id, &lease, &cancelled}, func() error {
+		there[lease] = true
+		if a := known[lease]; a == nil {
+			lostIDs, lostLeases = append(lostIDs, id), append(lostLeases, lease)
+		} else if cancelled {
+			a.cancel(ErrCancelled)
+		}
+		return nil
+	}); err != nil {
+		return fmt.Errorf("read own leases: %w", err)
+	}
+	for lease, a := range known {
+		if !there[lease] {
+			a.cancel(ErrLeaseLost) // or it was settled just now: then nobody listens
+		}
+	}
+	if len(lostIDs) == 0 {
+		return nil
+	}
+	d.log.Warn().Int("jobs", len(lostIDs)).Msg("giving back jobs of a claim whose answer was lost")
+	if _, err := d.pool.Exec(ctx, d.sql.release, lostIDs, lostLeases); err != nil {
+		return fmt.Errorf("give back jobs: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,199 @@
+package dispatch
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+// lane is the runtime state of one entry of Config.Types.
+type lane struct {
+	Type
+	name    string
+	running int
+	metrics laneMetrics
+}
+
+// lanes counts slots: which types may be claimed now, and how many of each. Its methods may be called from any goroutine.
+type lanes struct {
+	mu       sync.Mutex
+	byType   map[string]*lane
+	any      *lane // for types without their own; nil if there is none
+	slots    int   // of the whole process
+	free     int
+	held     int // jobs claimed and not yet settled
+	maxHeld  int
+	breakers map[string]*breaker // of those types alone whose handler can't be reached
+	freed    chan struct{}       // gets a token when there may be more room than before
+}
+
+func newLanes(config Config, metrics *metrics) *lanes {
+	l := &lanes{
+		byType: make(map[string]*lane, len(config.Types)),
+		slots:  config.Concurrency,
+		free:   config.Concurrency,
+		// Results wait for a settle in batches; while they do, new jobs may run in their slots, within bounds.
+		maxHeld:  2*config.Concurrency + 500,
+		breakers: map[string]*breaker{},
+		freed:    make(chan struct{}, 1),
+	}
+	for name, conf := range config.Types {
+		created := &lane{Type: conf, name: name, metrics: metrics.lane(name)}
+		if name == DefaultType {
+			l.any = created
+		} else {
+			l.byType[name] = created
+		}
+	}
+	return l
+}
+
+// of returns the lane that jobs of a type run in.
+func (l *lanes) of(jobType string) *lane {
+	if own, ok := l.byType[jobType]; ok {
+		return own
+	}
+	return l.any
+}
+
+// wants is what there is room for.
+type wants struct {
+	types    []string
+	most     []int32
+	slots    int
+	any      int       // of all types not in others
+	others   []string  // types that any does not stand for
+	probeAt  time.Time // when the next breaker lets a job through; zero if none is open
+	limited  bool      // some type was left out or cut short for want of slots: worth another look when one is freed
+	none     bool      // no jobs are held at present
+	biggest  int       // bytes of the biggest payload that any of the types takes
+	wildcard bool
+}
+
+func (w wants) nothing() bool { return w.slots == 0 || len(w.types) == 0 && w.any == 0 }
+
+func (l *lanes) wants(now time.Time) wants {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w := wants{slots: max(min(l.free, l.maxHeld-l.held), 0), none: l.held == 0, wildcard: l.any != nil}
+	add := func(jobType string, lane *lane) {
+		room := min(lane.Concurrency-lane.running, w.slots)
+		if b := l.breakers[jobType]; b != nil {
+			if b.probing || now.Before(b.probeAt) {
+				w.limited = true
+				if !b.probing && (w.probeAt.IsZero() || b.probeAt.Before(w.probeAt)) {
+					w.probeAt = b.probeAt
+				}
+				return
+			}
+			room = min(room, 1)
+		}
+		if room <= 0 {
+			w.limited = true
+			return
+		}
+		w.types, w.most = append(w.types, jobType), append(w.most, int32(room))
+		w.biggest = max(w.biggest, lane.MaxPayload)
+	}
+	for name, lane := range l.byType {
+		add(name, lane)
+	}
+	if l.any == nil {
+		return w
+	}
+	w.others = slices.Collect(maps.Keys(l.byType))
+	named := len(w.types)
+	for name, b := range l.breakers {
+		if _, own := l.byType[name]; own {
+			continue
+		}
+		if !b.probing && now.Sub(b.probeAt) > breakerForget {
+			delete(l.breakers, name) // no job of this type is left to ask with
+			continue
+		}
+		w.others = append(w.others, name)
+		add(name, l.any)
+	}
+	probes := len(w.types) - named
+	if w.any = min(l.any.Concurrency-l.any.running-probes, w.slots); w.any <= 0 {
+		w.any, w.limited = 0, true
+	}
+	w.biggest = max(w.biggest, l.any.MaxPayload)
+	return w
+}
+
+// take gives a claimed job its slot.
+func (l *lanes) take(jobType string, lane *lane) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.free--
+	l.held++
+	lane.running++
+	if b := l.breakers[jobType]; b != nil {
+		b.probing = true
+	}
+}
+
+// release frees the slot of an attempt that has ended, and brings its type's breaker up to date. For an Unavailable it
+// returns how long its type's jobs wait.
+func (l *lanes) release(jobType string, lane *lane, result Result, begun time.Time) (wait time.Duration) {
+	l.mu.Lock()
+	l.free++
+	lane.running--
+	b := l.breakers[jobType]
+	switch {
+	case result.Outcome == OutcomeUnavailable:
+		if b == nil {
+			b = &breaker{}
+			l.breakers[jobType] = b
+		}
+		wait = b.open(time.Now(), begun, min(result.Delay, maxRetryAfter))
+	case b == nil:
+	case result.Outcome == outcomeNone:
+		b.probing = false // ended without an answer
+	default:
+		delete(l.breakers, jobType)
+	}
+	l.mu.Unlock()
+	l.signal()
+	return wait
+}
+
+// settled notes that n jobs are no longer held.
+func (l *lanes) settled(n int) {
+	l.mu.Lock()
+	tight := l.held >= l.maxHeld
+	l.held -= n
+	l.mu.Unlock()
+	if tight {
+		l.signal()
+	}
+}
+
+func (l *lanes) holds() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.held
+}
+
+// runs is how many attempts are running.
+func (l *lanes) runs() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.slots - l.free
+}
+
+// broken is how many types have an open breaker.
+func (l *lanes) broken() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.breakers)
+}
+
+func (l *lanes) signal() {
+	select {
+	case l.freed <- struct{}{}:
+	default:
+	}
+}

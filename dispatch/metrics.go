@@ -1,0 +1,114 @@
+package dispatch
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are the Dispatcher's. The label type is a key of Config.Types: types under DefaultType share its label, so that
+// nobody can make up labels without end.
+type metrics struct {
+	claimed, settledJobs         *prometheus.CounterVec
+	stale, reaped, pruned        prometheus.Counter
+	unhandled                    prometheus.Gauge
+	pickup, run                  *prometheus.HistogramVec
+	claimSeconds                 prometheus.Histogram
+	claimJobs                    prometheus.Counter
+	running, unsettled, breakers prometheus.GaugeFunc
+	all                          []prometheus.Collector
+}
+
+// laneMetrics are bound to a type once: no look-up per job.
+type laneMetrics struct {
+	claimed     prometheus.Counter
+	pickup, run prometheus.Observer
+	settled     map[what]prometheus.Counter
+}
+
+func newMetrics() *metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "pgbell", Name: name, Help: help})
+	}
+	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "pgbell", Name: name, Help: help}, labels)
+	}
+	histogram := func(name, help string, first float64, count int) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "pgbell", Name: name, Help: help,
+			Buckets: prometheus.ExponentialBuckets(first, 2, count)}, []string{"type"})
+	}
+	m := &metrics{
+		claimed: counters("jobs_claimed_total", "Jobs claimed.", "type"),
+		settledJobs: counters("jobs_settled_total", "Attempts whose outcome was written. done: completed; retry, fail: failed attempts "+
+			"(the last retry of a job is its failure); snooze, unavailable, back: attempts given back; hold: accepted, settled later.", "type", "outcome"),
+		stale:     counter("settles_stale_total", "Outcomes that were refused, because their lease was no longer the job's."),
+		reaped:    counter("jobs_reaped_total", "Jobs taken back from dead workers, or past their held_until, by this process."),
+		pruned:    counter("jobs_pruned_total", "Finished jobs deleted after their retention, by this process."),
+		claimJobs: counter("claim_jobs_total", "Jobs claimed, of all types."),
+		unhandled: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "pgbell", Name: "unhandled_types",
+			Help: "Types with due jobs that no running sidecar has a handler for, at the last look, at most 1000."}),
+		pickup: histogram("job_pickup_seconds", "From due, or inserted if that was later, to the start of the handler.", 0.0005, 20),
+		run:    histogram("job_run_seconds", "Run time of handlers.", 0.0005, 24),
+		claimSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "pgbell", Name: "claim_seconds",
+			Help: "Round trip of a claim.", Buckets: prometheus.ExponentialBuckets(0.00025, 2, 14)}),
+	}
+	m.all = []prometheus.Collector{m.claimed, m.settledJobs, m.stale, m.reaped, m.pruned, m.claimJobs, m.unhandled, m.pickup, m.run, m.claimSeconds}
+	return m
+}
+
+// observe adds gauges of what l counts anyway.
+func (m *metrics) observe(l *lanes) {
+	gauge := func(name, help string, value func() int) prometheus.GaugeFunc {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "pgbell", Name: name, Help: help},
+			func() float64 { return float64(value()) })
+	}
+	m.running = gauge("jobs_running", "Attempts running.", l.runs)
+	m.unsettled = gauge("jobs_held", "Jobs claimed and not yet settled, running ones included.", l.holds)
+	m.breakers = gauge("breakers_open", "Types whose jobs wait because their handler can't be reached.", l.broken)
+	m.all = append(m.all, m.running, m.unsettled, m.breakers)
+}
+
+func (m *metrics) lane(name string) laneMetrics {
+	bound := laneMetrics{
+		claimed: m.claimed.WithLabelValues(name), pickup: m.pickup.WithLabelValues(name), run: m.run.WithLabelValues(name),
+		settled: map[what]prometheus.Counter{},
+	}
+	for _, outcome := range []what{whatDone, whatRetry, whatFail, whatSnooze, whatUnavailable, whatBack, whatHold} {
+		bound.settled[outcome] = m.settledJobs.WithLabelValues(name, string(outcome))
+	}
+	return bound
+}
+
+func (m *metrics) Describe(to chan<- *prometheus.Desc) {
+	for _, one := range m.all {
+		one.Describe(to)
+	}
+}
+
+func (m *metrics) Collect(to chan<- prometheus.Metric) {
+	for _, one := range m.all {
+		one.Collect(to)
+	}
+}
+
+func (m *metrics) claim(jobs int, took time.Duration) {
+	m.claimSeconds.Observe(took.Seconds())
+	m.claimJobs.Add(float64(jobs))
+}
+
+func (l laneMetrics) begin(a *attempt) {
+	l.claimed.Inc()
+	l.pickup.Observe((a.job.lateness + time.Since(a.answered)).Seconds())
+}
+
+func (l laneMetrics) end(took time.Duration) { l.run.Observe(took.Seconds()) }
+
+// settled counts a batch that was written; of its verdicts, written found their job still held by the lease.
+func (m *metrics) settled(batch []verdict, written int64) {
+	for _, v := range batch {
+		v.attempt.lane.metrics.settled[v.what].Inc()
+	}
+	if stale := int64(len(batch)) - written; stale > 0 {
+		m.stale.Add(float64(stale))
+	}
+}

@@ -1,0 +1,205 @@
+package dispatch
+
+import (
+	"context"
+	"encoding/json"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// what becomes of a job, as settleSQL names it.
+type what string
+
+const (
+	whatNothing     what = ""
+	whatDone        what = "done"
+	whatRetry       what = "retry"
+	whatFail        what = "fail"
+	whatSnooze      what = "snooze"
+	whatUnavailable what = "unavailable"
+	whatBack        what = "back"
+	whatHold        what = "hold"
+)
+
+// verdict is what is to be written of an attempt.
+type verdict struct {
+	attempt *attempt
+	what    what
+	err     string
+	delay   time.Duration
+	output  json.RawMessage
+}
+
+const (
+	maxSettleBatch = 1000
+	settlers       = 2 // one batch is written while the other's commit is flushed
+)
+
+// settler writes verdicts in batches: all that have come while the last batch was written. A lone one is written at once.
+type settler struct {
+	mu     sync.Mutex
+	queue  []verdict
+	closed bool
+	some   *sync.Cond
+}
+
+func newSettler() *settler {
+	s := &settler{}
+	s.some = sync.NewCond(&s.mu)
+	return s
+}
+
+func (s *settler) add(v verdict) {
+	s.mu.Lock()
+	s.queue = append(s.queue, v)
+	s.mu.Unlock()
+	s.some.Signal()
+}
+
+// close makes next return nil when the queue is empty.
+func (s *settler) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.some.Broadcast()
+}
+
+func (s *settler) next() []verdict {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.queue) == 0 {
+		if s.closed {
+			return nil
+		}
+		s.some.Wait()
+	}
+	n := min(len(s.queue), maxSettleBatch)
+	batch := make([]verdict, n)
+	copy(batch, s.queue)
+	rest := copy(s.queue, s.queue[n:])
+	clear(s.queue[rest:])
+	s.queue = s.queue[:rest]
+	return batch
+}
+
+// settle writes verdicts until the settler is closed and empty, or ctx is done.
+func (d *Dispatcher) settle(ctx context.Context) {
+	for {
+		batch := d.settler.next()
+		if batch == nil {
+			return
+		}
+		var done, other []verdict
+		for _, v := range batch {
+			if v.what == whatDone {
+				done = append(done, v)
+			} else {
+				other = append(other, v)
+			}
+		}
+		d.write(ctx, done, d.writeDone)
+		d.write(ctx, other, d.writeOther)
+	}
+}
+
+// write writes a batch, again and again until it is written, its leases have run out, or ctx is done. Whatever it could not
+// write is left to the reaper.
+func (d *Dispatcher) write(ctx context.Context, batch []verdict, statement func(context.Context, []verdict) (int64, error)) {
+	if len(batch) == 0 {
+		return
+	}
+	defer func() {
+		for _, v := range batch {
+			d.attempts.remove(v.attempt.job.lease)
+		}
+		d.lanes.settled(len(batch))
+	}()
+	pause := newPause(20*time.Millisecond, time.Second)
+	for {
+		written, err := statement(ctx, batch)
+		if err == nil {
+			d.database.up()
+			d.metrics.settled(batch, written)
+			return
+		}
+		if isUnstorable(err) {
+			d.writeSingly(ctx, batch, statement, err)
+			return
+		}
+		d.database.down("settle jobs", err)
+		if ctx.Err() != nil || d.leaseLeft() <= 0 {
+			d.log.Error().Int("jobs", len(batch)).Err(err).Msg("outcomes could not be written before the lease ended: the jobs will run again")
+			return
+		}
+		pause.wait(ctx, nil)
+	}
+}
+
+// writeSingly finds the verdict that the database refuses among those it would take. The refused one fails for good, with
+// an error that says why.
+func (d *Dispatcher) writeSingly(ctx context.Context, batch []verdict, statement func(context.Context, []verdict) (int64, error), refusal error) {
+	for _, v := range batch {
+		if len(batch) > 1 {
+			written, err := statement(ctx, []verdict{v})
+			if err == nil {
+				d.metrics.settled([]verdict{v}, written)
+				continue
+			}
+			refusal = err
+		}
+		d.log.Warn().Str("job_id", v.attempt.job.ID).Str("type", v.attempt.job.Type).Err(refusal).Msg("outcome of a job can't be stored")
+		v.what, v.output = whatFail, nil
+		v.err = storable("the outcome can't be stored: "+refusal.Error(), maxErrorText)
+		written, err := d.writeOther(ctx, []verdict{v})
+		if err != nil {
+			d.log.Error().Str("job_id", v.attempt.job.ID).Err(err).Msg("settle job")
+			continue
+		}
+		d.metrics.settled([]verdict{v}, written)
+	}
+}
+
+func (d *Dispatcher) writeDone(ctx context.Context, batch []verdict) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout())
+	defer cancel()
+	ids, leases := keys(batch)
+	var outputs []*string // nil while no job has a result: then no array is sent
+	for i, v := range batch {
+		if len(v.output) > 0 {
+			if outputs == nil {
+				outputs = make([]*string, len(batch))
+			}
+			text := string(v.output)
+			outputs[i] = &text
+		}
+	}
+	tag, err := d.pool.Exec(ctx, d.sql.complete, ids, leases, outputs)
+	return tag.RowsAffected(), err
+}
+
+func (d *Dispatcher) writeOther(ctx context.Context, batch []verdict) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout())
+	defer cancel()
+	ids, leases := keys(batch)
+	whats := make([]string, len(batch))
+	errs := make([]*string, len(batch))
+	delays := make([]float64, len(batch))
+	for i, v := range batch {
+		whats[i], delays[i] = string(v.what), v.delay.Seconds()
+		if v.err != "" {
+			errs[i] = &batch[i].err
+		}
+	}
+	tag, err := d.pool.Exec(ctx, d.sql.settle, ids, leases, whats, errs, delays)
+	return tag.RowsAffected(), err
+}
+
+func keys(batch []verdict) (ids, leases []pgtype.UUID) {
+	ids, leases = make([]pgtype.UUID, len(batch)), make([]pgtype.UUID, len(batch))
+	for i, v := range batch {
+		ids[i], leases[i] = v.attempt.job.id, v.attempt.job.lease
+	}
+	return ids, leases
+}
