@@ -1,13 +1,10 @@
 package migrations_test
 
 import (
-	"os"
 	"testing"
 
 	"github.com/pgbell/pgbell/internal/pgtest"
 )
-
-func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 
 func TestSmoke(t *testing.T) {
 	pool := pgtest.Pool(t, pgtest.Migrated(t))
