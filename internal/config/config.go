@@ -83,6 +83,10 @@ type Webhook struct {
 	URL string
 	// Secrets that the request is signed with, the newest first; from secret or from the lines of the file secret_file.
 	Secrets []string
+	// Headers are sent with every request.
+	Headers map[string]string
+	// AllowHeld makes the answer 202 mean that the job is settled later, by complete_job or fail_job.
+	AllowHeld bool
 }
 
 // Subprocess runs jobs by a child process.
@@ -120,7 +124,10 @@ func defaults() *Config {
 	}
 }
 
-// defaultHandler has what a handler gets that doesn't say otherwise; its concurrency is the total one.
+// sqlFuncConcurrency is the default of such handlers: each job that runs has a database connection to itself.
+const sqlFuncConcurrency = 8
+
+// defaultHandler has what a handler gets that doesn't say otherwise; its concurrency depends on the total one.
 func defaultHandler() Handler {
 	return Handler{
 		Timeout:    5 * time.Minute,

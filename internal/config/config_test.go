@@ -33,6 +33,8 @@ handlers:
     webhook:
       url: http://127.0.0.1:3000/jobs
       secret: [whsec_bmV3, "${OLD_SECRET}"]
+      headers: {Authorization: "Bearer ${OLD_SECRET}"}
+      allow_held: true
     concurrency: 5
     timeout: 30s
     backoff: {base: 1s, factor: 2, cap: 1m, jitter: 0}
@@ -55,7 +57,8 @@ func TestFullFile(t *testing.T) {
 	backoff := config.Backoff{Base: 30 * time.Second, Factor: 4, Cap: 24 * time.Hour, Jitter: 0.1}
 	want := map[string]config.Handler{
 		"send_email": {
-			Webhook:     &config.Webhook{URL: "http://127.0.0.1:3000/jobs", Secrets: []string{"whsec_bmV3", "whsec_b2xk"}},
+			Webhook: &config.Webhook{URL: "http://127.0.0.1:3000/jobs", Secrets: []string{"whsec_bmV3", "whsec_b2xk"},
+				Headers: map[string]string{"Authorization": "Bearer whsec_b2xk"}, AllowHeld: true},
 			Concurrency: 5, Timeout: 30 * time.Second, MaxPayload: 64_000,
 			Backoff: config.Backoff{Base: time.Second, Factor: 2, Cap: time.Minute, Jitter: 0},
 		},
@@ -64,7 +67,7 @@ func TestFullFile(t *testing.T) {
 				Env: map[string]string{"TOKEN": "whsec_b2xk"}},
 			Concurrency: 20, Timeout: 5 * time.Minute, MaxPayload: 4 << 20, Backoff: backoff,
 		},
-		"*": {SQLFunc: &config.SQLFunc{Function: "public.work"}, Concurrency: 20, Timeout: 5 * time.Minute, MaxPayload: 4 << 20, Backoff: backoff},
+		"*": {SQLFunc: &config.SQLFunc{Function: "public.work"}, Concurrency: 8, Timeout: 5 * time.Minute, MaxPayload: 4 << 20, Backoff: backoff},
 	}
 	if !reflect.DeepEqual(got.Handlers, want) {
 		t.Errorf("handlers are\n%+v, want\n%+v", got.Handlers, want)
@@ -81,7 +84,7 @@ func TestFullFile(t *testing.T) {
 		got.ManualLease != time.Hour || got.ShutdownGrace != 0 {
 		t.Errorf("scalars are %+v", got)
 	}
-	if origin := got.Origin(`handlers."resize.image".subprocess.dir`).String(); origin != "file pgbell.yaml:29:12" {
+	if origin := got.Origin(`handlers."resize.image".subprocess.dir`).String(); origin != "file pgbell.yaml:31:12" {
 		t.Errorf("origin is %q", origin)
 	}
 }
@@ -157,6 +160,7 @@ func TestMistakes(t *testing.T) {
 		{"two ways", way + "    sqlfunc: {function: f}\n", "f:2:3", "handlers.a says sqlfunc and webhook: a type runs in one way", ""},
 		{"no url", "handlers: {a: {webhook: {secret: whsec_x}}}\n", "f:1:25", "handlers.a.webhook.url is missing", ""},
 		{"no http", "handlers: {a: {webhook: {url: 'ftp://h/'}}}\n", "f:1:31", "handlers.a.webhook.url: is not an http or https URL", "write http://"},
+		{"bool", "handlers: {a: {webhook: {url: 'http://h/', allow_held: 'yes'}}}\n", "f:1:56", "allow_held must be true or false, not text", ""},
 		{"a shell line", "handlers: {a: {subprocess: {command: 'ls -l'}}}\n", "f:1:38", "handlers.a.subprocess.command must be a list", "no shell"},
 		{"number in command", "handlers: {a: {subprocess: {command: [ls, 5]}}}\n", "f:1:43", "handlers.a.subprocess.command[1] must be text", ""},
 		{"empty command", "handlers: {a: {subprocess: {command: []}}}\n", "f:1:38", "names no program", ""},
@@ -172,6 +176,7 @@ func TestMistakes(t *testing.T) {
 		{"tab", "http:\n\taddr: ':1'\n", "f:2:", "not YAML", "spaces, not with tabs"},
 		{"open bracket", "http: {addr: x\n", "f:1:", "not YAML", ""},
 		{"two documents", "poll: 1s\n---\npoll: 2s\n", "f:3:1", "a second document", ""},
+		{"bomb", "handlers: {a: &x {<<: [*x, *x]}}\n", "f:1:", "", ""},
 		{"tag", "poll: !!str 5s\n", "f:1:7", "tags have no meaning here", ""},
 		{"unknown alias", "poll: *x\n", "f:1:7", "the alias *x has no anchor &x before it", ""},
 		{"not text", "poll: \xff\n", "f:1:1", "the line is not UTF-8 text", ""},
@@ -185,7 +190,7 @@ func TestMistakes(t *testing.T) {
 			if !errors.As(err, &mistakes) {
 				t.Fatalf("err is %v", err)
 			}
-			if len(mistakes) != 1 {
+			if len(mistakes) != 1 && test.name != "bomb" {
 				t.Fatalf("%d mistakes: %v", len(mistakes), err)
 			}
 			got := mistakes[0]
@@ -461,7 +466,7 @@ func TestRedact(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(full))
 	for _, seed := range []string{"", "a: &a [*a]", "handlers: &h {a: *h}", "handlers: {a: &x {<<: *x}}", "? x\n: y", "poll: |\n  5s\n",
-		"poll: >-\n", "<<: [{poll: 5s}, *x]", "a: !!binary x", "\"\\u0000\": 1", "handlers:\n  \"*\":\n    subprocess: {command: [\"$${A}\", ${B}]}", "%YAML 1.2\n---\n"} {
+		"poll: >-\n", "handlers: {a: &x {<<: [*x, *x]}}", "<<: [{poll: 5s}, *x]", "a: !!binary x", "\"\\u0000\": 1", "handlers:\n  \"*\":\n    subprocess: {command: [\"$${A}\", ${B}]}", "%YAML 1.2\n---\n"} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
@@ -481,7 +486,11 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		if _, err := config.Parse("f", []byte(strings.ReplaceAll(config.Format(got.Settings()), "$", "$$")), nil); err != nil {
+		printed := config.Format(got.Settings())
+		if strings.Contains(printed, "***") {
+			return // what was hidden is no value
+		}
+		if _, err := config.Parse("f", []byte(strings.ReplaceAll(printed, "$", "$$")), nil); err != nil {
 			t.Fatalf("the printed configuration is not one: %v\n%s", err, config.Format(got.Settings()))
 		}
 	})

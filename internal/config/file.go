@@ -171,6 +171,10 @@ func wanted(target any, node ast.Node, text string) string {
 		if !isInteger && !variables {
 			return "a whole number"
 		}
+	case *bool:
+		if _, isBool := node.(*ast.BoolNode); !isBool && !variables {
+			return "true or false"
+		}
 	case *float64:
 		if !isInteger && !isFloat && !variables {
 			return "a number"

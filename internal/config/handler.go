@@ -123,6 +123,8 @@ func (r *reader) webhook(path string, node ast.Node) *Webhook {
 			}
 			webhook.Secrets = secrets
 		}},
+		{"headers", func(path string, value ast.Node) { webhook.Headers = r.texts(path, value, nil) }},
+		{"allow_held", func(path string, value ast.Node) { r.scalar(path, value, &webhook.AllowHeld, false) }},
 	})
 	if listed && file != "" {
 		r.mistake(node, path+" says both secret and secret_file", "take one of the two out")
@@ -215,22 +217,33 @@ func (r *reader) command(path string, node ast.Node) []string {
 var variableName = regexp.MustCompile(`^[^=\s\x00]+$`)
 
 func (r *reader) env(path string, node ast.Node) map[string]string {
-	env := map[string]string{}
+	return r.texts(path, node, func(name string) string {
+		switch {
+		case !variableName.MatchString(name):
+			return quote(name) + " can't be the name of a variable"
+		case strings.HasPrefix(name, "PGBELL_"):
+			return "names with PGBELL_ are pgbell's own"
+		}
+		return ""
+	})
+}
+
+// texts reads a mapping of names to texts that may be secret. Refuse says what is wrong with a name; it may be nil.
+func (r *reader) texts(path string, node ast.Node, refuse func(name string) string) map[string]string {
+	texts := map[string]string{}
 	for _, entry := range r.mapping(node, path) {
-		value := ""
-		if !variableName.MatchString(entry.name) {
-			r.mistake(entry.key, path+": "+quote(entry.name)+" can't be the name of a variable", "")
-			continue
+		if refuse != nil {
+			if refusal := refuse(entry.name); refusal != "" {
+				r.mistake(entry.key, path+": "+refusal, "")
+				continue
+			}
 		}
-		if strings.HasPrefix(entry.name, "PGBELL_") {
-			r.mistake(entry.key, path+": names with PGBELL_ are pgbell's own", "")
-			continue
-		}
-		if r.scalar(join(path, entry.name), entry.value, &value, true) {
-			env[entry.name] = value
+		text := ""
+		if r.scalar(join(path, entry.name), entry.value, &text, true) {
+			texts[entry.name] = text
 		}
 	}
-	return env
+	return texts
 }
 
 func (r *reader) sqlFunc(path string, node ast.Node) *SQLFunc {

@@ -79,6 +79,9 @@ func (c *Config) finish(mistakes Mistakes) error {
 	for name, handler := range c.Handlers {
 		if handler.Concurrency == 0 {
 			handler.Concurrency = c.Concurrency
+			if handler.SQLFunc != nil {
+				handler.Concurrency = min(c.Concurrency, sqlFuncConcurrency)
+			}
 			c.Handlers[name] = handler
 		}
 	}

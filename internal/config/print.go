@@ -51,6 +51,10 @@ func (c *Config) Settings() []Setting {
 				key = "secret_file"
 			}
 			add(slices.Repeat([]string{hidden}, len(handler.Webhook.Secrets)), "handlers", name, "webhook", key)
+			for _, header := range slices.Sorted(maps.Keys(handler.Webhook.Headers)) {
+				add(hidden, "handlers", name, "webhook", "headers", header)
+			}
+			scalar(&handler.Webhook.AllowHeld, "webhook", "allow_held")
 		}
 		if handler.Subprocess != nil {
 			add(handler.Subprocess.Command, "handlers", name, "subprocess", "command")

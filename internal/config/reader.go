@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -18,6 +17,9 @@ import (
 // the square of it.
 const maxDepth = 32
 
+// maxAliases that are followed in one file: few aliases of aliases can mean more nodes than there are atoms.
+const maxAliases = 10_000
+
 // reader walks the nodes of one file and gathers what is wrong.
 type reader struct {
 	config   *Config
@@ -25,6 +27,7 @@ type reader struct {
 	lines    []string
 	environ  map[string]string
 	anchors  map[string]ast.Node
+	aliases  int // followed so far
 	mistakes Mistakes
 }
 
@@ -134,8 +137,12 @@ func (r *reader) mistake(node ast.Node, message, hint string) {
 }
 
 func (r *reader) mistakeAt(line, column int, message, hint string) {
+	shown := ""
+	if len(r.mistakes) < maxMistakes {
+		shown = snippet(r.lines, line, column)
+	}
 	r.mistakes = append(r.mistakes, Mistake{
-		Where: fmt.Sprintf("%s:%d:%d", r.where, line, column), Message: message, Snippet: snippet(r.lines, line, column),
+		Where: fmt.Sprintf("%s:%d:%d", r.where, line, column), Message: message, Snippet: shown,
 		Hint: hint, line: line, column: column,
 	})
 }
@@ -188,6 +195,12 @@ func (r *reader) resolve(node ast.Node) ast.Node {
 				r.mistake(node, fmt.Sprintf("the alias *%s has no anchor &%[1]s before it", name), `a star alone must be quoted: "*"`)
 				return nil
 			}
+			if r.aliases++; r.aliases > maxAliases {
+				if r.aliases == maxAliases+1 {
+					r.mistake(node, "too many aliases", "")
+				}
+				return nil
+			}
 			node = target
 		case *ast.TagNode:
 			r.mistake(node, "tags have no meaning here", "")
@@ -233,6 +246,7 @@ func (r *reader) mappingAt(node ast.Node, path string, depth int) []entry {
 		return nil
 	}
 	var entries, merged []entry
+	seen := map[string]int{}
 	for _, value := range values {
 		if value.Key.IsMergeKey() {
 			merged = append(merged, r.merge(value.Value, path, depth+1)...)
@@ -243,15 +257,17 @@ func (r *reader) mappingAt(node ast.Node, path string, depth int) []entry {
 			r.mistake(value.Key, "a key must be plain text", "")
 			continue
 		}
-		if i := slices.IndexFunc(entries, func(e entry) bool { return e.name == name }); i >= 0 {
+		if i, twice := seen[name]; twice {
 			line, _ := position(entries[i].key)
 			r.mistake(value.Key, fmt.Sprintf("the key %s is given twice: first in line %d", quote(name), line), "")
 			continue
 		}
+		seen[name] = len(entries)
 		entries = append(entries, entry{name, value.Key, value.Value})
 	}
 	for _, each := range merged {
-		if !slices.ContainsFunc(entries, func(e entry) bool { return e.name == each.name }) {
+		if _, own := seen[each.name]; !own {
+			seen[each.name] = len(entries)
 			entries = append(entries, each)
 		}
 	}

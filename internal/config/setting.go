@@ -100,6 +100,10 @@ func set(target any, text string) error {
 		if *target, err = strconv.Atoi(text); err != nil {
 			return fmt.Errorf("%s is not a whole number", quote(text))
 		}
+	case *bool:
+		if *target, err = strconv.ParseBool(text); err != nil {
+			return fmt.Errorf("%s is not true or false", quote(text))
+		}
 	case *float64:
 		if *target, err = strconv.ParseFloat(text, 64); err != nil {
 			return fmt.Errorf("%s is not a number", quote(text))
@@ -134,6 +138,8 @@ func show(target any) string {
 		return *target
 	case *int:
 		return strconv.Itoa(*target)
+	case *bool:
+		return strconv.FormatBool(*target)
 	case *float64:
 		return strconv.FormatFloat(*target, 'g', -1, 64)
 	case *time.Duration:
