@@ -47,7 +47,7 @@ func causeOfConnect(role string, err error) cause {
 		return cause{reason: unreachable, what: "no connection to the database for the " + role, mend: mendConnect, err: err}
 	}
 	mend := mendRefusal
-	if refusal.Code == "25006" || refusal.Code == "0A000" || refusal.Code == "55000" {
+	if refusal.Code == "25006" {
 		mend = "set database.listen_url to the primary server: a standby can't notify"
 	}
 	return cause{reason: refused, what: "the database refuses the " + role, mend: mend, err: err}

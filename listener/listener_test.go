@@ -57,7 +57,7 @@ func TestInsertRings(t *testing.T) {
 
 	var slowest time.Duration
 	for range 20 {
-		exec(t, conn, insertJob)
+		run(t, conn, insertJob)
 		began := time.Now()
 		l.awaitRing(t)
 		slowest = max(slowest, time.Since(began))
@@ -67,16 +67,18 @@ func TestInsertRings(t *testing.T) {
 		t.Errorf("a ring took %s", slowest)
 	}
 	// An update that makes work appear rings, others don't.
-	exec(t, conn, `UPDATE jobs SET status = 'processing'`)
-	exec(t, conn, `UPDATE jobs SET status = 'completed'`)
+	run(t, conn, `UPDATE jobs SET status = 'processing'`)
+	run(t, conn, `UPDATE jobs SET status = 'completed'`)
+	run(t, conn, `SELECT pg_notify('pgbell_public', 'marker')`)
+	await(t, "the marker is heard", func() bool { return value(t, l, "pgbell_listener_unknown_total") == 1 })
 	select {
 	case <-l.Rings():
 		t.Error("a claim or a settle rang")
 	default:
 	}
-	exec(t, conn, `UPDATE jobs SET status = 'pending'`)
+	run(t, conn, `UPDATE jobs SET status = 'pending'`)
 	l.awaitRing(t)
-	exec(t, conn, `SELECT ring_jobs()`)
+	run(t, conn, `SELECT ring_jobs()`)
 	l.awaitRing(t)
 }
 
@@ -87,8 +89,8 @@ func TestCancelIsHeard(t *testing.T) {
 	l.awaitHeard(t)
 	conn := connect(t, url)
 	id := query[string](t, conn, insertJob+` RETURNING id::text`)
-	exec(t, conn, `SELECT claim_jobs()`)
-	exec(t, conn, `SELECT cancel_job($1)`, id)
+	run(t, conn, `SELECT claim_jobs()`)
+	run(t, conn, `SELECT cancel_job($1)`, id)
 	select {
 	case <-l.Cancels():
 	case <-time.After(patience):
@@ -103,8 +105,8 @@ func TestNobodyReads(t *testing.T) {
 	l.awaitHeard(t)
 	conn := connect(t, url)
 	for range 200 {
-		exec(t, conn, insertJob)
-		exec(t, conn, `SELECT pg_notify('pgbell_public', 'cancel')`)
+		run(t, conn, insertJob)
+		run(t, conn, `SELECT pg_notify('pgbell_public', 'cancel')`)
 	}
 	// All were handled, so the read loop was never stuck, and echoes keep coming.
 	await(t, "all rings are counted", func() bool {
@@ -131,7 +133,7 @@ func TestForeignNotifications(t *testing.T) {
 	l.awaitRing(t)
 	conn := connect(t, url)
 	for _, payload := range []string{"hello", "canary:FOREIGN", "canary:", `'; DROP TABLE jobs; --`, strings.Repeat("x", 7999)} {
-		exec(t, conn, `SELECT pg_notify('pgbell_public', $1)`, payload)
+		run(t, conn, `SELECT pg_notify('pgbell_public', $1)`, payload)
 	}
 	await(t, "the unknown ones are counted", func() bool { return value(t, l, "pgbell_listener_unknown_total") == 4 })
 	select {
@@ -151,13 +153,13 @@ func TestSchemaOfItsOwn(t *testing.T) {
 	url := pgtest.Empty(t)
 	conn := connect(t, url)
 	schema := "Bell's \"own\""
-	exec(t, conn, `CREATE SCHEMA `+pgx.Identifier{schema}.Sanitize())
-	exec(t, conn, `CREATE TABLE `+pgx.Identifier{schema, "jobs"}.Sanitize()+` (id int)`)
+	run(t, conn, `CREATE SCHEMA `+pgx.Identifier{schema}.Sanitize())
+	run(t, conn, `CREATE TABLE `+pgx.Identifier{schema, "jobs"}.Sanitize()+` (id int)`)
 	l := start(t, listener.Config{URL: url, Schema: schema})
 	l.announce(t, 3)
 	await(t, "present", l.Present)
 	l.awaitRing(t)
-	exec(t, conn, `SELECT pg_notify($1, '')`, "pgbell_"+schema)
+	run(t, conn, `SELECT pg_notify($1, '')`, "pgbell_"+schema)
 	l.awaitRing(t)
 }
 
@@ -187,7 +189,7 @@ func TestSleep(t *testing.T) {
 	l.Awake()
 	expect(true, nil, 0, true, nil)
 
-	exec(t, conn, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgbell listener' AND datname = current_database()`)
+	run(t, conn, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgbell listener' AND datname = current_database()`)
 	await(t, "deaf and heard again", func() bool {
 		return value(t, l, "pgbell_listener_deaf_periods_total") == 1 && !l.Deaf()
 	})
