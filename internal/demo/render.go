@@ -1,0 +1,137 @@
+package demo
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// style of a piece of text in a terminal, as an SGR parameter; 0 is none.
+type style int
+
+const (
+	plain  style = 0
+	bold   style = 1
+	faint  style = 2
+	red    style = 31
+	green  style = 32
+	yellow style = 33
+	cyan   style = 36
+)
+
+type piece struct {
+	text  string
+	style style
+}
+
+// render draws a snapshot: at most height lines, none wider than width cells.
+func render(s Snapshot, width, height int) [][]piece {
+	lines := [][]piece{
+		{{"pgbell demo", bold}, {"  " + s.Phase + clock(s.Elapsed), plain}, {first(s), faint}},
+		{},
+		{{fmt.Sprintf("%-14s %-10s %8s %8s %9s %7s %8s", "type", "way", "waiting", "running", "completed", "failed", "retries"), faint}},
+	}
+	for _, t := range append(s.Types, TypeCounts{"all", "", s.Total}) {
+		lines = append(lines, []piece{
+			{fmt.Sprintf("%-14s %-10s %8d %8d ", t.Type, t.Way, t.waiting, t.running), plain},
+			{fmt.Sprintf("%9d ", t.Completed), green},
+			{fmt.Sprintf("%7d ", t.Failed), when(t.Failed > 0, yellow)},
+			{fmt.Sprintf("%8d", t.Retried), plain},
+		})
+	}
+	lines = append(
+		lines, nil,
+		[]piece{
+			{fmt.Sprintf("inserted %d (%.0f/s), finished %d (%.0f/s), refused by unique_key %d, rolled back %d",
+				s.Total.Inserted, s.InsertRate, s.Total.Completed+s.Total.Failed, s.FinishRate, s.Refused, s.RolledBack), plain},
+		},
+		[]piece{{"pickup, commit to handler: ", plain}, {milliText(s.Recent), cyan}, {"  (since the start: " + milliText(s.Pickup) + ")", faint}},
+	)
+	for _, line := range tail(s.Unexpected, 3) {
+		lines = append(lines, []piece{{"unexpected: " + line, red}})
+	}
+	lines = append(lines, nil, []piece{{"last errors of jobs, retried or not", faint}})
+	for _, line := range tail(s.Errors, 3) {
+		lines = append(lines, []piece{{"  " + line, yellow}})
+	}
+	lines = append(lines, nil)
+	if s.Visitors > 0 {
+		lines = append(lines, []piece{{fmt.Sprintf("yours: %d", s.Visitors), bold}})
+		for _, line := range tail(s.Visits, 3) {
+			lines = append(lines, []piece{{"  " + line, cyan}})
+		}
+	} else {
+		lines = append(lines, []piece{{"yours: none yet; the psql command is above", faint}})
+	}
+	lines = lines[:min(len(lines), max(height, 1))]
+	for i := range lines {
+		lines[i] = cut(lines[i], width)
+	}
+	return lines
+}
+
+func clock(elapsed time.Duration) string {
+	return fmt.Sprintf(", %d:%02d", int(elapsed.Minutes()), int(elapsed.Seconds())%60)
+}
+
+func first(s Snapshot) string {
+	if s.FirstCompleted == 0 {
+		return ""
+	}
+	return fmt.Sprintf("  first job completed %.2f s after the start", s.FirstCompleted.Seconds())
+}
+
+func milliText(p Pickup) string {
+	return fmt.Sprintf("p50 %.1f, p95 %.1f, p99 %.1f ms", p.P50, p.P95, p.P99)
+}
+
+func when(condition bool, s style) style {
+	if condition {
+		return s
+	}
+	return plain
+}
+
+func tail(lines []string, count int) []string { return lines[max(len(lines)-count, 0):] }
+
+// cut shortens a line to width cells.
+func cut(line []piece, width int) []piece {
+	left := max(width, 1)
+	for i, p := range line {
+		cells := textCells(p.text)
+		if cells <= left {
+			left -= cells
+			continue
+		}
+		var kept strings.Builder
+		for _, r := range p.text {
+			if left -= runeCells(r); left < 1 {
+				break
+			}
+			kept.WriteRune(r)
+		}
+		return append(line[:i:i], piece{kept.String() + "…", p.style})
+	}
+	return line
+}
+
+func textCells(text string) int {
+	total := 0
+	for _, r := range text {
+		total += runeCells(r)
+	}
+	return total
+}
+
+// runeCells is how many columns of a terminal a character takes: East Asian scripts and pictographs two, marks none.
+func runeCells(r rune) int {
+	switch {
+	case unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf):
+		return 0
+	case r >= 0x1100 && r <= 0x115F, r >= 0x2E80 && r <= 0xA4CF, r >= 0xAC00 && r <= 0xD7A3, r >= 0xF900 && r <= 0xFAFF,
+		r >= 0xFE30 && r <= 0xFE6F, r >= 0xFF00 && r <= 0xFF60, r >= 0x1F300 && r <= 0x1FAFF, r >= 0x20000 && r <= 0x3FFFD:
+		return 2
+	}
+	return 1
+}
