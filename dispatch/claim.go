@@ -131,25 +131,21 @@ func (d *Dispatcher) claim(ctx, jobs context.Context, w wants) (int, error) {
 		statement = d.sql.claimAny
 		arguments = append(arguments, w.any, w.others)
 	}
-	rows, err := d.pool.Query(ctx, statement, arguments...)
-	if err == nil {
-		var found []Job
-		// All rows are read, and the statement has ended without error, before any job starts: rows come before the commit.
-		if found, err = pgx.CollectRows(rows, d.scanJob); err == nil {
-			d.database.up()
-			d.metrics.claim(len(found), time.Since(sent))
-			if len(found) > 0 && w.none {
-				d.beaten(sent)
-			}
-			answered := time.Now()
-			for _, job := range found {
-				d.start(jobs, job, answered)
-			}
-			return len(found), nil
-		}
+	found, err := queryPlain(ctx, d.pool, d.scanJob, statement, arguments...)
+	if err != nil {
+		d.suspect(time.Now())
+		return 0, fmt.Errorf("claim jobs: %w", err)
 	}
-	d.suspect(time.Now())
-	return 0, fmt.Errorf("claim jobs: %w", err)
+	d.database.up()
+	d.metrics.claim(len(found), time.Since(sent))
+	if len(found) > 0 && w.none {
+		d.beaten(sent)
+	}
+	answered := time.Now()
+	for _, job := range found {
+		d.start(jobs, job, answered)
+	}
+	return len(found), nil
 }
 
 func (d *Dispatcher) scanJob(row pgx.CollectableRow) (Job, error) {
@@ -181,14 +177,14 @@ func (d *Dispatcher) look(ctx context.Context, w wants) (time.Duration, error) {
 		statement = d.sql.lookAny
 		arguments = append(arguments, 0, 0, false, 0, w.any, w.others)
 	}
-	var due *float64
-	if err := d.pool.QueryRow(ctx, statement, arguments...).Scan(&due); err != nil {
+	found, err := queryPlain(ctx, d.pool, pgx.RowTo[*float64], statement, arguments...)
+	if err != nil {
 		return 0, fmt.Errorf("look for due jobs: %w", err)
 	}
-	if due == nil {
+	if len(found) == 0 || found[0] == nil {
 		return 24 * time.Hour, nil
 	}
-	return seconds(*due), nil
+	return seconds(*found[0]), nil
 }
 
 // seconds turns the database's seconds into a Duration, within what one can hold.

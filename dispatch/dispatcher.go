@@ -41,6 +41,7 @@ type Dispatcher struct {
 	worker      atomic.Int32 // our number in job_workers
 	lastBeat    atomic.Int64 // when the last heartbeat that arrived was sent: nanoseconds on epoch's monotonic clock
 	suspectTill atomic.Int64 // until when claims may turn up whose answer was lost; the same clock
+	compared    time.Time    // by heartbeatLoop alone: when our leases were last compared with the database's
 	epoch       time.Time
 	beatNow     nudge
 }

@@ -5,15 +5,15 @@
 // The database is authoritative for a job's state, and its clock for all times. These are the transitions that a Dispatcher
 // makes; each is one statement.
 //
-//	                       claim (attempts + 1, a new lease)
-//	   INSERT --> pending ----------------------------------> processing
-//	                 ^                                         |  |  |
-//	                 |  retry: failed, attempts left, backoff  |  |  |  done
-//	                 |  snooze, unavailable, back: attempt - 1 |  |  +-------> completed
-//	                 |  reap: its holder is gone               |  |  fail: for good, or the last attempt
-//	                 +-----------------------------------------+  +----------> failed
-//	                 |                                         |  cancel asked for, and the attempt did not complete
-//	                 +--- cancel_job --> cancelled <-----------+
+//	                    claim (attempts + 1, a new lease)
+//	INSERT --> pending ----------------------------------> processing
+//	              ^                                         |  |  |
+//	              |  retry: failed, attempts left, backoff  |  |  |  done
+//	              |  snooze, unavailable, back: attempt - 1 |  |  +-------> completed
+//	              |  reap: its holder is gone               |  |  fail: for good, or the last attempt
+//	              +-----------------------------------------+  +----------> failed
+//	              |                                         |  cancel asked for, and the attempt did not complete
+//	              +--- cancel_job --> cancelled <-----------+
 //
 // Who may do what, and by which fence:
 //

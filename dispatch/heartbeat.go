@@ -94,14 +94,16 @@ func (d *Dispatcher) heartbeatLoop(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
+		asked := false
 		select {
 		case <-ctx.Done():
 			return
 		case <-d.bell.Cancels():
+			asked = true
 		case <-d.beatNow:
 		case <-timer.C:
 		}
-		err, next := d.beat(ctx), time.Duration(0)
+		err, next := d.beat(ctx, asked), time.Duration(0)
 		switch {
 		case err == nil:
 			d.database.up()
@@ -154,7 +156,8 @@ func (d *Dispatcher) nextBeat() time.Duration {
 	}
 }
 
-func (d *Dispatcher) beat(ctx context.Context) error {
+// beat heartbeats, and compares now and then, when asked to, and while something may be amiss.
+func (d *Dispatcher) beat(ctx context.Context, asked bool) error {
 	// Given up in time to cancel our jobs before the lease ends.
 	limit := min(max(d.leaseLeft()-d.leaseMargin(), time.Second), d.statementTimeout())
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -169,6 +172,10 @@ func (d *Dispatcher) beat(ctx context.Context) error {
 		return fmt.Errorf("heartbeat: %w", err)
 	}
 	d.beaten(sent)
+	if time.Since(d.compared) < d.config.LeaseTime/3 && !asked && !d.suspicious() {
+		return nil
+	}
+	d.compared = time.Now()
 	return d.compare(ctx)
 }
 

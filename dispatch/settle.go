@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"sync"
 	"time"
 
@@ -162,38 +163,45 @@ func (d *Dispatcher) writeSingly(ctx context.Context, batch []verdict, statement
 }
 
 func (d *Dispatcher) writeDone(ctx context.Context, batch []verdict) (int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout())
-	defer cancel()
-	ids, leases := keys(batch)
-	var outputs []*string // nil while no job has a result: then no array is sent
-	for i, v := range batch {
+	outputs := map[string]json.RawMessage{}
+	for _, v := range batch {
 		if len(v.output) > 0 {
-			if outputs == nil {
-				outputs = make([]*string, len(batch))
-			}
-			text := string(v.output)
-			outputs[i] = &text
+			outputs[v.attempt.job.Lease] = v.output
 		}
 	}
-	tag, err := d.pool.Exec(ctx, d.sql.complete, ids, leases, outputs)
-	return tag.RowsAffected(), err
+	return d.writeBatch(ctx, d.sql.complete, batch, outputs, len(outputs))
+}
+
+// ending is what settleSQL reads of a verdict.
+type ending struct {
+	What  what    `json:"what"`
+	Error string  `json:"error,omitempty"`
+	Delay float64 `json:"delay"`
 }
 
 func (d *Dispatcher) writeOther(ctx context.Context, batch []verdict) (int64, error) {
+	endings := make(map[string]ending, len(batch))
+	for _, v := range batch {
+		endings[v.attempt.job.Lease] = ending{v.what, v.err, v.delay.Seconds()}
+	}
+	return d.writeBatch(ctx, d.sql.settle, batch, endings, len(endings))
+}
+
+// writeBatch runs a settling statement, with what it says by lease unless that is nothing. It returns how many jobs it settled.
+func (d *Dispatcher) writeBatch(ctx context.Context, statement string, batch []verdict, byLease any, said int) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout())
 	defer cancel()
-	ids, leases := keys(batch)
-	whats := make([]string, len(batch))
-	errs := make([]*string, len(batch))
-	delays := make([]float64, len(batch))
-	for i, v := range batch {
-		whats[i], delays[i] = string(v.what), v.delay.Seconds()
-		if v.err != "" {
-			errs[i] = &batch[i].err
+	var text *string
+	if said > 0 {
+		marshalled, err := json.Marshal(byLease)
+		if err != nil {
+			return 0, fmt.Errorf("marshal outcomes: %w", err)
 		}
+		object := string(marshalled)
+		text = &object
 	}
-	tag, err := d.pool.Exec(ctx, d.sql.settle, ids, leases, whats, errs, delays)
-	return tag.RowsAffected(), err
+	ids, leases := keys(batch)
+	return execPlain(ctx, d.pool, statement, ids, leases, text)
 }
 
 func keys(batch []verdict) (ids, leases []pgtype.UUID) {
