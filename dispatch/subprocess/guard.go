@@ -122,9 +122,9 @@ func (g *Guard) Run(ctx context.Context) error {
 
 // serve tells p which groups live, and starts children until p dies, or (true) ctx is done and no group is alive.
 func (g *Guard) serve(ctx context.Context, p *guardProcess) (done bool) {
-	g.logger.Info().Int("pid", p.process.Pid).Msg("the guard process is running")
 	g.adopt(p)
 	defer g.adopt(nil)
+	g.logger.Info().Int("pid", p.process.Pid).Msg("the guard process is running") // and has been told
 	for {
 		if ctx.Err() != nil && g.empty() {
 			return true

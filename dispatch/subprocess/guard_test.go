@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sys/unix"
 
 	"github.com/pgbell/pgbell/dispatch"
 	"github.com/pgbell/pgbell/dispatch/subprocess"
@@ -80,6 +82,59 @@ func next(t *testing.T, pids <-chan int) int {
 	}
 }
 
+// startSidecar starts a process that runs one job, and returns the pids of its guard processes as they come.
+func startSidecar(t *testing.T, dir string) (sidecar *exec.Cmd, guards <-chan int) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sidecar = exec.Command(path)
+	sidecar.Env = append(os.Environ(), modeEnv+"=sidecar", dirEnv+"="+dir)
+	sidecar.Stdout, sidecar.Stderr = w, os.Stderr
+	if err := sidecar.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = w.Close()
+	guards = guardPIDs(r)
+	t.Cleanup(func() {
+		_ = sidecar.Process.Kill()
+		_ = sidecar.Wait()
+		for range guards { // the log ends with the sidecar
+		}
+		_ = r.Close()
+	})
+	return sidecar, guards
+}
+
+// guardUntilEOF runs a guard process of this process's session, which is told of pgids and left alone.
+func guardUntilEOF(t *testing.T, pgids ...int) {
+	t.Helper()
+	session, err := unix.Getsid(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var orders strings.Builder
+	for _, pgid := range pgids {
+		fmt.Fprintf(&orders, "+%d\n", pgid)
+	}
+	guard := &exec.Cmd{
+		Path: path, Args: []string{"pgbell-guard"}, Stdin: strings.NewReader(orders.String()),
+		Env: []string{fmt.Sprintf("PGBELL_GUARD_OF_SESSION=%d", session)},
+	}
+	if out, err := guard.Output(); err != nil || string(out) != "guarding\n" {
+		t.Fatalf("guard process: %q, %v", out, err)
+	}
+}
+
 func TestGuardKillsWhatASIGKILLedSidecarLeaves(t *testing.T) {
 	t.Parallel()
 	for name, harm := range map[string]func(t *testing.T, guard int, guards <-chan int) (now int){
@@ -105,22 +160,7 @@ func TestGuardKillsWhatASIGKILLedSidecarLeaves(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			path, err := os.Executable()
-			if err != nil {
-				t.Fatal(err)
-			}
-			r, w, err := os.Pipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			sidecar := exec.Command(path)
-			sidecar.Env = append(os.Environ(), modeEnv+"=sidecar", dirEnv+"="+dir)
-			sidecar.Stdout, sidecar.Stderr = w, os.Stderr
-			if err := sidecar.Start(); err != nil {
-				t.Fatal(err)
-			}
-			_ = w.Close()
-			guards := guardPIDs(r)
+			sidecar, guards := startSidecar(t, dir)
 			guard := next(t, guards)
 			eventually(t, 20*time.Second, "the job's processes are there", func() bool { return len(settled(dir)) == 2 })
 			guard = harm(t, guard, guards)
@@ -141,9 +181,6 @@ func TestGuardKillsWhatASIGKILLedSidecarLeaves(t *testing.T) {
 			}
 			expectGone(t, dir, 2)
 			eventually(t, 5*time.Second, "the guard is gone", func() bool { return !alive(guard) })
-			for range guards { // the log ends with the sidecar
-			}
-			_ = r.Close()
 		})
 	}
 }

@@ -215,7 +215,11 @@ func TestCancelled(t *testing.T) {
 			}
 			ctx, cancel := context.WithCancelCause(t.Context())
 			results := make(chan dispatch.Result, 1)
-			config := self(mode, subprocess.Config{KillGrace: 200 * time.Millisecond, Env: []string{dirEnv + "=" + dir}})
+			grace := 20 * time.Second
+			if mode == "stubborn" {
+				grace = 200 * time.Millisecond
+			}
+			config := self(mode, subprocess.Config{KillGrace: grace, Env: []string{dirEnv + "=" + dir}})
 			go func() {
 				results <- runContext(ctx, t, config, dispatch.Job{Deadline: time.Now().Add(time.Hour)})
 			}()
