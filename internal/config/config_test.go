@@ -150,7 +150,7 @@ func TestMistakes(t *testing.T) {
 		{"level", "log: {level: inof}\n", "f:1:14", `log.level: "inof" is not one of trace, debug`, `did you mean "info"?`},
 		{"address", "http: {addr: localhost}\n", "f:1:14", `http.addr: "localhost" is not host:port`, "write 127.0.0.1:9797"},
 		{"port", "http: {addr: ':99999'}\n", "f:1:14", `has no port between 0 and 65535`, ""},
-		{"schema", "database: {schema: pg_x}\n", "f:1:20", `database.schema: "pg_x" belongs to Postgres`, ""},
+		{"schema", "database: {schema: pg_x}\n", "f:1:20", `database.schema: "pg_x": the name is reserved by Postgres`, ""},
 		{"no value", "poll:\n", "f:1:", "poll has no value", "take the key out"},
 		{"retention of nothing", "retention: {failed: 0s}\n", "f:1:21", "must be more than 0, or forever", ""},
 		{"unset variable", "log:\n  level: ${NOPE}\n", "f:2:10", "log.level: the variable NOPE is not set", "$${"},

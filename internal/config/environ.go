@@ -91,3 +91,16 @@ func (c *Config) warnUnknown(environ map[string]string, known []string) {
 func isServiceLink(name string) bool {
 	return strings.HasPrefix(name, "PGBELL_SERVICE_") || name == "PGBELL_PORT" || strings.HasPrefix(name, "PGBELL_PORT_")
 }
+
+// Variables describes the variables, one line each: name, key, aliases.
+func Variables() []string {
+	var lines []string
+	for i := range settings {
+		line := fmt.Sprintf("  %-30s %s", variable(settings[i].key), settings[i].key)
+		if len(settings[i].aliases) > 0 {
+			line += " (also " + strings.Join(settings[i].aliases, ", ") + ")"
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}

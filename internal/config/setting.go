@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pgbell/pgbell/migrations"
 )
 
 // setting is a scalar key outside handlers: it can be given in the file, by a variable and by some by a flag.
@@ -212,14 +214,8 @@ func connectionReason(err error) string {
 }
 
 func checkSchema(name string) error {
-	switch {
-	case name == "":
-		return errors.New("is empty")
-	case len(name) > 56:
-		// pgbell_<schema> is the name of the channel, and names end after 63 bytes.
-		return fmt.Errorf("%s is longer than 56 bytes", quote(name))
-	case strings.HasPrefix(name, "pg_") || name == "information_schema":
-		return fmt.Errorf("%s belongs to Postgres", quote(name))
+	if err := migrations.CheckSchema(name); err != nil {
+		return errors.New(strings.TrimPrefix(err.Error(), "schema "))
 	}
 	return nil
 }

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pgbell/pgbell/internal/config"
+	"github.com/pgbell/pgbell/migrations"
+)
+
+const (
+	// connectTimeout of a command: it says within 10 s that the database can't be reached.
+	connectTimeout = 8 * time.Second
+	// dialTimeout of one try of a pool, unless the URL has its own.
+	dialTimeout = 5 * time.Second
+	// pgxDialTimeout is what pgx takes where the URL says nothing.
+	pgxDialTimeout = 2 * time.Minute
+	// workConns are enough for claims, settles, heartbeats and the rest; more would only queue in the server.
+	workConns = 8
+)
+
+// connConfig of a connection for the work. Name is its application_name.
+func (a *app) connConfig(settings *config.Config, url, name string) (*pgx.ConnConfig, error) {
+	if url == "" && !a.hasLibpqVariables() {
+		return nil, &failure{code: exitUsage, err: errors.New("no database is given"),
+			hint: "set DATABASE_URL (postgres://user:password@host:5432/database), or database.url in " + config.DefaultPath +
+				", or PGHOST, PGDATABASE and the like"}
+	}
+	conn, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, &failure{code: exitUsage, err: errors.New("database.url can't be parsed"), hint: "check the PG* variables"}
+	}
+	adjustConn(conn, name, isPooled(settings, url))
+	return conn, nil
+}
+
+func adjustConn(conn *pgx.ConnConfig, name string, pooled bool) {
+	// The one startup parameter that poolers know and keep for each client.
+	conn.RuntimeParams["application_name"] = name
+	if conn.ConnectTimeout == pgxDialTimeout {
+		conn.ConnectTimeout = dialTimeout
+	}
+	if pooled && conn.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
+		// A prepared statement stays behind in a server connection that a transaction pooler gives to others.
+		conn.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	}
+}
+
+// isPooled: who names a direct connection beside this one says that this one isn't direct.
+func isPooled(settings *config.Config, url string) bool {
+	direct := settings.Database.ListenURL
+	return direct != "" && direct != settings.Database.URL && url == settings.Database.URL
+}
+
+// hasLibpqVariables: one of those that say where a database is.
+func (a *app) hasLibpqVariables() bool {
+	for _, entry := range a.environ {
+		name, value, _ := strings.Cut(entry, "=")
+		switch name {
+		case "PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE", "PGPASSWORD":
+			if value != "" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// connect makes one connection for a command, within connectTimeout.
+func (a *app) connect(ctx context.Context, settings *config.Config) (*pgx.Conn, error) {
+	conn, err := a.connConfig(settings, settings.Database.URL, "pgbell command")
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	made, err := pgx.ConnectConfig(ctx, conn)
+	if err != nil {
+		return nil, &connectError{err: err}
+	}
+	return made, nil
+}
+
+// withConn runs a command's work on one connection, on a schema that fits this program.
+func (a *app) withConn(ctx context.Context, settings *config.Config, work func(*pgx.Conn) error) error {
+	conn, err := a.connect(ctx, settings)
+	if err != nil {
+		return err
+	}
+	defer closeConn(ctx, conn)
+	if err := migrations.Check(ctx, conn, settings.Database.Schema); err != nil {
+		var answer *pgconn.PgError
+		if errors.As(err, &answer) {
+			return statementFailed(conn, "check the schema", err)
+		}
+		return err
+	}
+	return work(conn)
+}
+
+func closeConn(ctx context.Context, conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_ = conn.Close(ctx)
+}
+
+// newPool makes a pool; it connects when it is used.
+func (a *app) newPool(settings *config.Config, name string, conns int) (*pgxpool.Pool, error) {
+	if _, err := a.connConfig(settings, settings.Database.URL, name); err != nil {
+		return nil, err
+	}
+	pool, err := pgxpool.ParseConfig(settings.Database.URL)
+	if err != nil {
+		return nil, &failure{code: exitUsage, err: errors.New("database.url has a pool_ setting that can't be parsed")}
+	}
+	adjustConn(pool.ConnConfig, name, isPooled(settings, settings.Database.URL))
+	if !strings.Contains(settings.Database.URL, "pool_max_conns") {
+		pool.MaxConns = int32(conns)
+	}
+	// No context: a pool connects in the background for as long as it is open, and not before it is used.
+	made, err := pgxpool.NewWithConfig(context.Background(), pool)
+	if err != nil {
+		return nil, fmt.Errorf("open pool: %w", err)
+	}
+	return made, nil
+}
+
+// connectError is a connection that didn't come about.
+type connectError struct{ err error }
+
+// Error is one line: pgx has one for each address and each TLS mode that it tried, often all the same.
+func (e *connectError) Error() string {
+	var parts []string
+	for line := range strings.Lines(e.err.Error()) {
+		if part := strings.TrimSpace(line); part != "" && !slices.Contains(parts, part) {
+			parts = append(parts, part)
+		}
+	}
+	text := strings.TrimPrefix(strings.Join(parts, "; "), "failed to ")
+	return "connect to the database: " + strings.TrimPrefix(strings.ReplaceAll(text, ":; ", ": "), "connect to ")
+}
+
+func (e *connectError) Unwrap() error { return e.err }
+
+// statementError knows as whom the statement was run.
+type statementError struct {
+	verb, role string
+	err        error
+}
+
+func (e *statementError) Error() string { return e.verb + ": " + e.err.Error() }
+func (e *statementError) Unwrap() error { return e.err }
+
+func statementFailed(conn *pgx.Conn, verb string, err error) error {
+	return &statementError{verb: verb, role: conn.Config().User, err: err}
+}

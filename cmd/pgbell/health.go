@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pgbell/pgbell/dispatch"
+	"github.com/pgbell/pgbell/listener"
+)
+
+const (
+	pingTimeout = time.Second
+	// pingFor is how long an answer of the database holds for probes.
+	pingFor = 2 * time.Second
+)
+
+// health answers the probes.
+type health struct {
+	ping  func(context.Context) error
+	ready <-chan struct{}
+	bell  func() listener.Health
+
+	mu       sync.Mutex
+	pinged   time.Time
+	pingFail error
+}
+
+func newHealth(pool *pgxpool.Pool, dispatcher *dispatch.Dispatcher, bell *listener.Listener) *health {
+	return &health{ping: pool.Ping, ready: dispatcher.Ready(), bell: bell.Health}
+}
+
+// live: the process answers. A database that is away is no reason to restart it.
+func (h *health) live(w http.ResponseWriter, _ *http.Request) {
+	h.answer(w, http.StatusOK, map[string]any{"status": "ok"})
+}
+
+// serveReady: jobs are being claimed. A deaf bell only makes it slower, and is told.
+func (h *health) serveReady(w http.ResponseWriter, request *http.Request) {
+	heard := h.bell()
+	body := map[string]any{"status": "ready", "bell": map[string]any{"heard": heard.Heard, "since": heard.Since.UTC(), "cause": heard.Cause,
+		"mend": heard.Mend, "present": heard.Present}}
+	code := http.StatusOK
+	refuse := func(why string) {
+		code, body["status"], body["reason"] = http.StatusServiceUnavailable, "not ready", why
+	}
+	select {
+	case <-h.ready:
+		if err := h.database(request.Context()); err != nil {
+			refuse("the database doesn't answer: " + diagnose(&connectError{err: err}).err.Error())
+		}
+	default:
+		refuse("no claim was made yet")
+	}
+	h.answer(w, code, body)
+}
+
+// database pings, at most once in pingFor, however many ask.
+func (h *health) database(ctx context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if time.Since(h.pinged) < pingFor {
+		return h.pingFail
+	}
+	// Who asks may go away: the answer is for the next one too.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pingTimeout)
+	defer cancel()
+	h.pingFail = h.ping(ctx)
+	h.pinged = time.Now()
+	return h.pingFail
+}
+
+func (h *health) answer(w http.ResponseWriter, code int, body map[string]any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(code)
+	_ = writeJSON(w, body)
+}

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"github.com/pgbell/pgbell/dispatch"
+	"github.com/pgbell/pgbell/dispatch/subprocess"
+	"github.com/pgbell/pgbell/internal/config"
+	"github.com/pgbell/pgbell/listener"
+	"github.com/pgbell/pgbell/migrations"
+)
+
+func (a *app) newRunCommand() *cobra.Command {
+	var migrate bool
+	command := &cobra.Command{
+		Use:   "run",
+		Short: "Run jobs until SIGINT or SIGTERM",
+		Long: `Runs jobs until SIGINT or SIGTERM. Then it claims no more, lets running jobs end within shutdown_grace, gives the rest
+back, and exits. A second signal ends it at once; the jobs that it held run again elsewhere.
+
+While the database can't be reached it waits, and says what for. It serves /healthz, /readyz and /metrics on http.addr.`,
+		Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			settings, err := a.load(command, false)
+			if err != nil {
+				return err
+			}
+			return a.run(command.Context(), settings, migrate)
+		},
+	}
+	command.Flags().BoolVar(&migrate, "migrate", false, "migrate up first")
+	return command
+}
+
+// run makes all parts, then runs them. Nothing connects before the configuration is known to be right.
+func (a *app) run(ctx context.Context, settings *config.Config, migrate bool) error {
+	logger, err := a.newLogger(settings.Log)
+	if err != nil {
+		return &failure{code: exitUsage, err: err}
+	}
+	for _, warning := range settings.Warnings {
+		logger.Warn().Str("warning", warning).Msg("odd configuration")
+	}
+	work, err := a.newPool(settings, "pgbell worker", workConns)
+	if err != nil {
+		return err
+	}
+	defer work.Close()
+	functions, err := a.newPool(settings, "pgbell sqlfunc", max(1, sqlFuncConns(settings)))
+	if err != nil {
+		return err
+	}
+	defer functions.Close()
+	guard, err := subprocess.NewGuard(subprocess.GuardConfig{Logger: logger})
+	if err != nil {
+		return err
+	}
+	built, err := buildHandlers(settings, functions, guard)
+	if err != nil {
+		return err
+	}
+	defer built.close()
+	bell, err := a.newListener(settings, logger)
+	if err != nil {
+		return err
+	}
+	dispatcher, err := dispatch.New(work, dispatchConfig(settings, built, bell, logger))
+	if err != nil {
+		return &failure{code: exitUsage, err: err}
+	}
+	server, err := newServer(ctx, settings, logger, newHealth(work, dispatcher, bell), newRegistry(settings, work, functions, dispatcher, bell))
+	if err != nil {
+		return err
+	}
+	logger.Info().Str("version", version).Str("config", settings.Path).Int("handlers", len(built.types)).
+		Str("database", databaseName(work)).Msg("pgbell starts")
+
+	start := func(ctx context.Context) error {
+		if err := a.awaitDatabase(ctx, settings, logger, migrate); err != nil {
+			return err
+		}
+		// Each is needed by those before it until they have ended.
+		return runGroup(ctx, actor{"dispatcher", dispatcher.Run}, actor{"listener", bell.Run}, actor{"guard", guardRun(settings, guard)})
+	}
+	err = runGroup(ctx, actor{"", start}, actor{"http server", server.run})
+	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	if err == nil {
+		logger.Info().Msg("pgbell has stopped")
+	}
+	return err
+}
+
+// guardRun: without subprocesses there is nobody to guard, and no second process.
+func guardRun(settings *config.Config, guard *subprocess.Guard) func(context.Context) error {
+	for _, each := range settings.Handlers {
+		if each.Subprocess != nil {
+			return guard.Run
+		}
+	}
+	return func(ctx context.Context) error {
+		<-ctx.Done()
+		return nil
+	}
+}
+
+func (a *app) newListener(settings *config.Config, logger zerolog.Logger) (*listener.Listener, error) {
+	url := settings.Database.ListenURL
+	if url == "" {
+		url = settings.Database.URL
+	}
+	conn, err := a.connConfig(settings, url, "pgbell")
+	if err != nil {
+		return nil, err
+	}
+	made, err := listener.New(listener.Config{ConnConfig: conn, Schema: settings.Database.Schema, Logger: logger})
+	if err != nil {
+		return nil, &failure{code: exitUsage, err: err}
+	}
+	return made, nil
+}
+
+func dispatchConfig(settings *config.Config, built *handlers, bell *listener.Listener, logger zerolog.Logger) dispatch.Config {
+	return dispatch.Config{
+		Schema: settings.Database.Schema, Types: built.types, Concurrency: settings.Concurrency, Bell: bell, Presence: bell,
+		Poll: settings.Poll, LeaseTime: settings.LeaseTime, DeadAfter: settings.DeadAfter, ManualLease: settings.ManualLease,
+		// For dispatch, 0 means the default.
+		ShutdownGrace: max(settings.ShutdownGrace, time.Nanosecond),
+		Retention: dispatch.Retention{Completed: settings.Retention.Completed, Failed: settings.Retention.Failed,
+			Cancelled: settings.Retention.Cancelled},
+		Version: version, Logger: logger,
+	}
+}
+
+// databaseName says where the jobs are, without user and password.
+func databaseName(pool *pgxpool.Pool) string {
+	conn := pool.Config().ConnConfig
+	return fmt.Sprintf("%s/%s", net.JoinHostPort(conn.Host, fmt.Sprint(conn.Port)), conn.Database)
+}
+
+const (
+	firstWait = 200 * time.Millisecond
+	longWait  = 5 * time.Second
+	// sayAgain is after how long a wait for the same reason is told once more.
+	sayAgain = time.Minute
+)
+
+// awaitDatabase returns when the database answers and its schema fits. It waits for a database that can't be reached or
+// refuses, but a schema or rights that don't fit need a person: those are errors.
+func (a *app) awaitDatabase(ctx context.Context, settings *config.Config, logger zerolog.Logger, migrate bool) error {
+	waiting := newWaiting(logger)
+	for {
+		err := a.tryDatabase(ctx, settings, logger, migrate)
+		if err == nil {
+			waiting.over()
+			return nil
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		var connecting *connectError
+		if !errors.As(err, &connecting) && !isConnectionLost(err) {
+			return err
+		}
+		if !waiting.wait(ctx, err) {
+			return nil
+		}
+	}
+}
+
+func (a *app) tryDatabase(ctx context.Context, settings *config.Config, logger zerolog.Logger, migrate bool) error {
+	if !migrate {
+		return a.withConn(ctx, settings, func(*pgx.Conn) error { return nil })
+	}
+	conn, err := a.connect(ctx, settings)
+	if err != nil {
+		return err
+	}
+	defer closeConn(ctx, conn)
+	if err := migrations.Up(ctx, conn, migrations.Config{Schema: settings.Database.Schema, Logger: logger}); err != nil {
+		return diagnoseMigration(conn, err)
+	}
+	return migrations.Check(ctx, conn, settings.Database.Schema)
+}

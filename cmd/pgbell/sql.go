@@ -1,0 +1,59 @@
+package main
+
+// {schema} stands for the quoted name of the schema.
+const (
+	// sqlEnqueue calls the contract's own function, once for each of $9 jobs. Locks: those of an INSERT.
+	sqlEnqueue = `SELECT {schema}.enqueue_job($1::text, $2::jsonb, $3::int, $4::interval, $5::int, $6::text, $7::interval, $8::jsonb)::text
+FROM generate_series(1, $9::int)`
+
+	// sqlJobs reads the newest jobs. No index serves it, on purpose (each index costs every insert): it reads the whole
+	// table where neither the type nor the status narrows it down to the claim's index.
+	sqlJobs = `SELECT j.id::text, j.type, j.status::text, j.priority, j.attempts, j.max_attempts, left(j.error, 4000),
+  j.created_at, j.updated_at, j.scheduled_for, j.started_at, j.completed_at, j.worker_id, j.unique_key, j.crashes, j.cancel_requested_at
+FROM {schema}.jobs j
+WHERE ($1::text[] IS NULL OR j.type = ANY ($1)) AND ($2::text[] IS NULL OR j.status::text = ANY ($2))
+ORDER BY j.created_at DESC, j.id LIMIT $3`
+
+	// sqlJob reads one job, by the primary key. The lease stays out: whoever knows it may settle the job.
+	sqlJob = `SELECT j.id::text, j.type, j.status::text, j.priority, j.attempts, j.max_attempts, left(j.error, 4000),
+  j.created_at, j.updated_at, j.scheduled_for, j.started_at, j.completed_at, j.worker_id, j.unique_key, j.crashes, j.cancel_requested_at,
+  j.payload, j.result, j.metadata, j.timeout::text, j.held_until
+FROM {schema}.jobs j WHERE j.id = $1::uuid`
+
+	// sqlJobErrors reads a job's failed attempts, by the primary key of job_errors.
+	sqlJobErrors = `SELECT e.attempt, e.error, e.worker_id, e.started_at, e.failed_at
+FROM {schema}.job_errors e WHERE e.job_id = $1::uuid ORDER BY e.failed_at DESC LIMIT 100`
+
+	// sqlRetry and sqlCancel lock the one row.
+	sqlRetry  = `SELECT {schema}.retry_job($1::uuid)::text, 'pending'`
+	sqlCancel = `SELECT NULL::text, {schema}.cancel_job($1::uuid)::text`
+
+	// sqlBacklog counts pending jobs and finds the oldest due one for each type. It hops from type to type, and within one
+	// from priority to priority, on the index jobs_claim, and counts no further than $2: its cost is bounded by $1 types,
+	// $2 rows and $3 priorities of each. The last row, with a null type, counts what is left after $1 types.
+	sqlBacklog = `WITH RECURSIVE kinds (type, n) AS (
+  SELECT (SELECT min(j.type) FROM {schema}.jobs j WHERE j.status = 'pending'), 1
+  UNION ALL
+  SELECT (SELECT min(j.type) FROM {schema}.jobs j WHERE j.status = 'pending' AND j.type > k.type), k.n + 1
+  FROM kinds k WHERE k.type IS NOT NULL AND k.n < $1::int
+)
+SELECT k.type,
+  (SELECT count(*) FROM (SELECT FROM {schema}.jobs j WHERE j.status = 'pending' AND j.type = k.type LIMIT $2::int) c),
+  coalesce(extract(epoch FROM now() - (
+    WITH RECURSIVE levels (priority, due, n) AS (
+      (SELECT j.priority, j.scheduled_for, 1 FROM {schema}.jobs j WHERE j.status = 'pending' AND j.type = k.type
+       ORDER BY j.priority DESC, j.scheduled_for LIMIT 1)
+      UNION ALL
+      SELECT next.priority, next.scheduled_for, l.n + 1 FROM levels l CROSS JOIN LATERAL (
+        SELECT j.priority, j.scheduled_for FROM {schema}.jobs j
+        WHERE j.status = 'pending' AND j.type = k.type AND j.priority < l.priority
+        ORDER BY j.priority DESC, j.scheduled_for LIMIT 1) next
+      WHERE l.n < $3::int
+    ) SELECT min(due) FROM levels WHERE due <= now()
+  )), 0)::float8
+FROM kinds k WHERE k.type IS NOT NULL
+UNION ALL
+SELECT NULL,
+  (SELECT count(*) FROM (SELECT FROM {schema}.jobs j WHERE j.status = 'pending'
+     AND j.type > (SELECT k.type FROM kinds k WHERE k.n = $1::int) LIMIT $2::int) c), 0`
+)
