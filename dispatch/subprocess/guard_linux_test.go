@@ -10,13 +10,14 @@ import (
 // The kernel kills the child, and the guard, as soon as it can, what the child has started.
 func TestKernelKillsTheChildEvenIfTheGuardHangs(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := home(t)
 	sidecar, guards := startSidecar(t, dir)
 	guard := next(t, guards)
 	eventually(t, 20*time.Second, "the job's processes are there", func() bool { return len(settled(dir)) == 2 })
 	if err := syscall.Kill(guard, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = syscall.Kill(guard, syscall.SIGCONT) })
 	if err := sidecar.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +39,7 @@ func TestKernelKillsTheChildEvenIfTheGuardHangs(t *testing.T) {
 // A guard process that is woken late may find a group's number given to a stranger.
 func TestGuardSparesOtherSessions(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := home(t)
 	path, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

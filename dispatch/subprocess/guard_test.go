@@ -159,7 +159,7 @@ func TestGuardKillsWhatASIGKILLedSidecarLeaves(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir := t.TempDir()
+			dir := home(t)
 			sidecar, guards := startSidecar(t, dir)
 			guard := next(t, guards)
 			eventually(t, 20*time.Second, "the job's processes are there", func() bool { return len(settled(dir)) == 2 })
@@ -211,7 +211,7 @@ func TestGuardServesManyChildrenAtOnceAndComesBack(t *testing.T) {
 
 func TestGuardEndsAfterTheLastChild(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := home(t)
 	guard, err := subprocess.NewGuard(subprocess.GuardConfig{})
 	if err != nil {
 		t.Fatal(err)

@@ -166,7 +166,7 @@ func TestErrorKeepsTheEnd(t *testing.T) {
 
 func TestStubbornTreeIsGoneAtTheDeadline(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := home(t)
 	deadline := time.Now().Add(4 * time.Second)
 	ctx, cancel := context.WithDeadline(t.Context(), deadline)
 	defer cancel()
@@ -208,7 +208,7 @@ func TestCancelled(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir := t.TempDir()
+			dir := home(t)
 			mode, n := test.mode, map[string]int{"tree": 2, "stubborn": 2, "polite": 1, "stopped": 1}[test.mode]
 			if mode == "stopped" {
 				mode = "leaf"
@@ -245,7 +245,7 @@ func TestCancelledBeforeTheStart(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errWanted)
-	dir := t.TempDir()
+	dir := home(t)
 	got := runContext(ctx, t, self("leaf", subprocess.Config{Env: []string{dirEnv + "=" + dir}}), dispatch.Job{})
 	if got.Outcome != dispatch.OutcomeRetry || !errors.Is(got.Err, errWanted) || len(settled(dir)) != 0 {
 		t.Errorf("got %v: %v", got.Outcome, got.Err)
@@ -254,7 +254,7 @@ func TestCancelledBeforeTheStart(t *testing.T) {
 
 func TestWhatAChildLeavesIsKilled(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := home(t)
 	start := time.Now()
 	got := run(t, self("lingering", subprocess.Config{Env: []string{dirEnv + "=" + dir}}), dispatch.Job{})
 	if got.Outcome != dispatch.OutcomeDone || string(got.Output) != `{"left":1}` {
@@ -268,7 +268,7 @@ func TestWhatAChildLeavesIsKilled(t *testing.T) {
 
 func TestDaemonOutsideTheGroupHoldsNothingUp(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := home(t)
 	got := run(t, self("daemon", subprocess.Config{Env: []string{dirEnv + "=" + dir}}), dispatch.Job{})
 	if got.Outcome != dispatch.OutcomeDone || string(got.Output) != `{"left":1}` {
 		t.Errorf("got %v: %v", got.Outcome, got.Err)

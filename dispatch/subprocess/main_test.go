@@ -144,6 +144,20 @@ func settleDown() {
 	check(0, os.Rename(name+".new", name))
 }
 
+// home returns a directory for processes to settle down in. None outlives the test, even if it fails.
+func home(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	t.Cleanup(func() {
+		for pid := range settled(dir) {
+			if alive(pid) {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+	})
+	return dir
+}
+
 func forever() {
 	never := make(chan os.Signal, 1)
 	signal.Notify(never, syscall.SIGUSR1)

@@ -32,7 +32,7 @@ func systemModes() map[string]func([]string) {
 
 func TestRunReapsOrphansWhereItIsInit(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := home(t)
 	result := run(t, self("init", subprocess.Config{Env: []string{dirEnv + "=" + dir}}), dispatch.Job{})
 	if result.Outcome != dispatch.OutcomeDone {
 		t.Fatalf("got %v: %v", result.Outcome, result.Err)
