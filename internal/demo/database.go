@@ -57,7 +57,9 @@ func openDatabase(ctx context.Context, config Config, leftovers *leftovers) (dat
 	}
 	defer closeConn(conn)
 	host := net.JoinHostPort(conn.Config().Host, strconv.Itoa(int(conn.Config().Port)))
-	d.where = fmt.Sprintf("%s, database %s, schema %s", host, conn.Config().Database, d.schema)
+	if d.where = host; !d.own {
+		d.where = fmt.Sprintf("%s, database %s, schema %s", host, conn.Config().Database, d.schema)
+	}
 	if err := conn.QueryRow(ctx, versionSQL).Scan(&d.version); err != nil {
 		return d, fmt.Errorf("ask for the server's version: %w", err)
 	}

@@ -9,11 +9,18 @@ import (
 	"os"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/rs/zerolog"
 )
 
 // ErrAborted is returned by Run when Config.Abort was closed.
 var ErrAborted = errors.New("aborted")
+
+// ConfigError is returned by Run for a Config that can't be used. It says all that is wrong with it.
+type ConfigError struct{ err error }
+
+func (e *ConfigError) Error() string { return e.err.Error() }
+func (e *ConfigError) Unwrap() error { return e.err }
 
 // Config configures a demo. The zero value of each field stands for its default.
 type Config struct {
@@ -69,13 +76,19 @@ func (c Config) resolved() (Config, error) {
 	case c.Schema == "public":
 		mistakes = append(mistakes, errors.New("schema: public can't be dropped at the end; choose another name, such as pgbell_demo"))
 	}
+	if _, err := pgx.ParseConfig(c.DatabaseURL); err != nil && c.DatabaseURL != "" {
+		mistakes = append(mistakes, errBadURL)
+	}
 	if c.Seed == 0 {
 		c.Seed = rand.Uint64()
 	}
 	if c.View == nil {
 		c.View = nothing{}
 	}
-	return c, errors.Join(mistakes...)
+	if len(mistakes) > 0 {
+		return c, &ConfigError{errors.Join(mistakes...)}
+	}
+	return c, nil
 }
 
 // Run runs the demo until ctx is done or its time is over, and removes all that it has made. The Summary is whole where
@@ -83,7 +96,7 @@ func (c Config) resolved() (Config, error) {
 func Run(ctx context.Context, config Config) (Summary, error) {
 	config, err := config.resolved()
 	if err != nil {
-		return Summary{}, fmt.Errorf("configure demo: %w", err)
+		return Summary{}, err
 	}
 	leftovers := &leftovers{}
 	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))

@@ -16,6 +16,7 @@ const (
 	maxEarly      = 10_000  // starts of jobs that the ledger doesn't know
 	maxUndone     = 10_000  // ids of rows that were rolled back
 	earlyFor      = 30 * time.Second
+	pickupEvery   = time.Second
 )
 
 // entry is what is known of one inserted job.
@@ -65,6 +66,8 @@ type ledger struct {
 
 	final               map[string]Tally // by type, of jobs that aren't open
 	pickup, recent      samples
+	pickupNow           Pickup // of pickup, not older than pickupEvery
+	pickupAt            time.Time
 	inserted            map[string]int // by type
 	refused, rolledBack int
 	verified            int // jobs that were compared with the table
@@ -312,8 +315,12 @@ func (l *ledger) forgetEarly(now time.Time) {
 	}
 }
 
-func (l *ledger) recentPickup() Pickup {
+// pickups returns the percentiles of the last few jobs, and of all, which may be a second old: there may be many.
+func (l *ledger) pickups(now time.Time) (recent, all Pickup) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.recent.pickup()
+	if now.Sub(l.pickupAt) >= pickupEvery {
+		l.pickupAt, l.pickupNow = now, l.pickup.pickup()
+	}
+	return l.recent.pickup(), l.pickupNow
 }

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -25,14 +26,42 @@ type piece struct {
 	style style
 }
 
-// render draws a snapshot: at most height lines, none wider than width cells.
+// layout is how much of a snapshot is drawn.
+type layout struct {
+	blanks         bool
+	errors, visits int // lines at most
+}
+
+// layouts from the richest to the barest.
+var layouts = []layout{{true, 3, 3}, {true, 2, 2}, {true, 1, 2}, {false, 2, 2}, {false, 1, 1}, {false, 0, 1}}
+
+// render draws a snapshot: in at most height lines, as rich as fits, none wider than width cells.
 func render(s Snapshot, width, height int) [][]piece {
-	lines := [][]piece{
-		{{"pgbell demo", bold}, {"  " + s.Phase + clock(s.Elapsed), plain}, {first(s), faint}},
-		{},
-		{{fmt.Sprintf("%-14s %-10s %8s %8s %9s %7s %8s", "type", "way", "waiting", "running", "completed", "failed", "retries"), faint}},
+	var lines [][]piece
+	for _, l := range layouts {
+		if lines = l.draw(s); len(lines) <= height {
+			break
+		}
 	}
-	for _, t := range append(s.Types, TypeCounts{"all", "", s.Total}) {
+	lines = lines[:min(len(lines), max(height, 1))]
+	for i := range lines {
+		lines[i] = cut(lines[i], width)
+	}
+	return lines
+}
+
+func (l layout) draw(s Snapshot) [][]piece {
+	lines := [][]piece{{{"pgbell demo", bold}, {"  " + s.Phase + clock(s.Elapsed), plain}, {first(s), faint}}}
+	blank := func() {
+		if l.blanks {
+			lines = append(lines, nil)
+		}
+	}
+	blank()
+	lines = append(lines, []piece{
+		{fmt.Sprintf("%-14s %-10s %8s %8s %9s %7s %8s", "type", "way", "waiting", "running", "completed", "failed", "retries"), faint},
+	})
+	for _, t := range append(slices.Clone(s.Types), TypeCounts{"all", "", s.Total}) {
 		lines = append(lines, []piece{
 			{fmt.Sprintf("%-14s %-10s %8d %8d ", t.Type, t.Way, t.waiting, t.running), plain},
 			{fmt.Sprintf("%9d ", t.Completed), green},
@@ -40,33 +69,29 @@ func render(s Snapshot, width, height int) [][]piece {
 			{fmt.Sprintf("%8d", t.Retried), plain},
 		})
 	}
-	lines = append(
-		lines, nil,
+	blank()
+	lines = append(lines,
+		[]piece{{fmt.Sprintf("inserted %d at %.0f/s, finished %d at %.0f/s, refused %d, rolled back %d", s.Total.Inserted, s.InsertRate,
+			s.Total.Completed+s.Total.Failed, s.FinishRate, s.Refused, s.RolledBack), plain}},
 		[]piece{
-			{fmt.Sprintf("inserted %d (%.0f/s), finished %d (%.0f/s), refused by unique_key %d, rolled back %d",
-				s.Total.Inserted, s.InsertRate, s.Total.Completed+s.Total.Failed, s.FinishRate, s.Refused, s.RolledBack), plain},
+			{"commit to start: ", plain},
+			{fmt.Sprintf("p50 %.1f, p95 %.1f, p99 %.1f ms", s.Recent.P50, s.Recent.P95, s.Recent.P99), cyan},
+			{fmt.Sprintf(" (all: %.1f, %.1f, %.1f)", s.Pickup.P50, s.Pickup.P95, s.Pickup.P99), faint},
 		},
-		[]piece{{"pickup, commit to handler: ", plain}, {milliText(s.Recent), cyan}, {"  (since the start: " + milliText(s.Pickup) + ")", faint}},
 	)
-	for _, line := range tail(s.Unexpected, 3) {
+	for _, line := range tail(s.Unexpected, 2) {
 		lines = append(lines, []piece{{"unexpected: " + line, red}})
 	}
-	lines = append(lines, nil, []piece{{"last errors of jobs, retried or not", faint}})
-	for _, line := range tail(s.Errors, 3) {
-		lines = append(lines, []piece{{"  " + line, yellow}})
+	blank()
+	for _, line := range tail(s.Errors, l.errors) {
+		lines = append(lines, []piece{{"error: ", faint}, {line, yellow}})
 	}
-	lines = append(lines, nil)
-	if s.Visitors > 0 {
-		lines = append(lines, []piece{{fmt.Sprintf("yours: %d", s.Visitors), bold}})
-		for _, line := range tail(s.Visits, 3) {
-			lines = append(lines, []piece{{"  " + line, cyan}})
-		}
-	} else {
-		lines = append(lines, []piece{{"yours: none yet; the psql command is above", faint}})
+	blank()
+	if s.Visitors == 0 {
+		return append(lines, []piece{{"yours: none yet, the psql command is above", faint}})
 	}
-	lines = lines[:min(len(lines), max(height, 1))]
-	for i := range lines {
-		lines[i] = cut(lines[i], width)
+	for _, line := range tail(s.Visits, l.visits) {
+		lines = append(lines, []piece{{"yours: ", bold}, {line, cyan}})
 	}
 	return lines
 }
@@ -80,10 +105,6 @@ func first(s Snapshot) string {
 		return ""
 	}
 	return fmt.Sprintf("  first job completed %.2f s after the start", s.FirstCompleted.Seconds())
-}
-
-func milliText(p Pickup) string {
-	return fmt.Sprintf("p50 %.1f, p95 %.1f, p99 %.1f ms", p.P50, p.P95, p.P99)
 }
 
 func when(condition bool, s style) style {

@@ -9,23 +9,29 @@ import (
 )
 
 const (
-	hideCursor = "\x1b[?25l"
-	showCursor = "\x1b[?25h"
-	clearLine  = "\x1b[K"
-	clearBelow = "\x1b[J"
+	hideCursor  = "\x1b[?25l"
+	showCursor  = "\x1b[?25h"
+	clearLine   = "\x1b[K"
+	clearBelow  = "\x1b[J"
+	clearScreen = "\x1b[H\x1b[2J"
 )
 
-// Screen is a View for a terminal: a block of lines that is redrawn in place, each time in one write. What is printed
-// before it scrolls away as usual.
+// minBlock is how many rows the block gets at least, if need be at the cost of what was printed before it.
+const minBlock = 10
+
+// Screen is a View for a terminal: a block of lines below the intro that is redrawn in place, each time in one write. When
+// the terminal's size changes, everything is drawn anew.
 type Screen struct {
 	out   io.Writer
 	size  func() (width, height int)
 	color bool
 
-	mu     sync.Mutex
-	drawn  []int // cells of each line of the block that is on the screen
-	hidden bool  // the cursor
-	closed bool
+	mu            sync.Mutex
+	intro         string
+	width, height int  // at the last frame; 0 before the first
+	rows          int  // of the block that is on the screen, above the cursor
+	hidden        bool // the cursor
+	closed        bool
 }
 
 // NewScreen returns a View on a terminal that is written to by out, and whose size is asked for before each frame. What can't be
@@ -39,14 +45,15 @@ func (*Screen) Interval() time.Duration { return 200 * time.Millisecond }
 
 // Intro implements View.
 func (s *Screen) Intro(intro Intro) {
-	_, _ = s.Write([]byte(intro.text()))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.intro = strings.ReplaceAll(intro.text(), "\n", "\r\n")
+	_, _ = io.WriteString(s.out, s.intro)
 }
 
 // Frame implements View.
 func (s *Screen) Frame(shot Snapshot) {
 	width, height := s.size()
-	// The last column stays free: terminals differ in when they wrap. So does the last row, where the cursor waits.
-	lines := render(shot, width-1, height-1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -57,19 +64,34 @@ func (s *Screen) Frame(shot Snapshot) {
 		s.hidden = true
 		frame.WriteString(hideCursor)
 	}
-	frame.WriteString(s.toTop(width))
-	s.drawn = s.drawn[:0]
+	if s.width != 0 && (width != s.width || height != s.height) {
+		// The terminal may have wrapped and scrolled what was drawn: nobody knows where it is.
+		frame.WriteString(clearScreen + s.intro)
+		s.rows = 0
+	}
+	s.width, s.height = width, height
+	frame.WriteString(s.toTop())
+	// The last column stays free: terminals differ in when they wrap. So does the last row, where the cursor waits.
+	room := max(height-1-introRows(s.intro, width), min(minBlock, height-1))
+	lines := render(shot, width-1, room)
 	for _, line := range lines {
-		cells := 0
 		for _, p := range line {
-			cells += textCells(p.text)
 			frame.WriteString(s.paint(p))
 		}
-		s.drawn = append(s.drawn, cells)
 		frame.WriteString(clearLine + "\r\n")
 	}
+	s.rows = len(lines)
 	frame.WriteString(clearBelow)
 	_, _ = io.WriteString(s.out, frame.String())
+}
+
+// introRows is how many rows of a terminal a text takes.
+func introRows(text string, width int) int {
+	rows := 0
+	for line := range strings.Lines(text) {
+		rows += max(1, (textCells(strings.TrimSuffix(line, "\r\n"))+width-1)/width)
+	}
+	return rows
 }
 
 func (s *Screen) paint(p piece) string {
@@ -79,27 +101,22 @@ func (s *Screen) paint(p piece) string {
 	return "\x1b[" + strconv.Itoa(int(p.style)) + "m" + p.text + "\x1b[0m"
 }
 
-// toTop moves the cursor to the first row of the block. A terminal that has become narrower has wrapped its lines.
-func (s *Screen) toTop(width int) string {
-	rows := 0
-	for _, cells := range s.drawn {
-		rows += max(1, (cells+max(width, 1)-1)/max(width, 1))
-	}
-	if rows == 0 {
+// toTop moves the cursor to the first row of the block.
+func (s *Screen) toTop() string {
+	if s.rows == 0 {
 		return "\r"
 	}
-	return "\r\x1b[" + strconv.Itoa(rows) + "A"
+	return "\r\x1b[" + strconv.Itoa(s.rows) + "A"
 }
 
 // Write prints lines above the block, which the next frame draws again below them. It is meant for logs.
 func (s *Screen) Write(text []byte) (int, error) {
-	width, _ := s.size()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	above := ""
-	if len(s.drawn) > 0 {
-		above = s.toTop(width) + clearBelow
-		s.drawn = s.drawn[:0]
+	if s.rows > 0 {
+		above = s.toTop() + clearBelow
+		s.rows = 0
 	}
 	if _, err := io.WriteString(s.out, above+strings.ReplaceAll(string(text), "\n", "\r\n")); err != nil {
 		return 0, err

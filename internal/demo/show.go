@@ -77,6 +77,7 @@ func (s *show) watch(ctx, working context.Context, sidecar *sidecar, failed <-ch
 	stream := &stream{conn: conn, sql: newStatements(s.database.schema), plan: newPlan(s.config.Seed), ledger: s.ledger, rate: s.config.Rate}
 
 	s.streaming, s.phase = time.Now(), "running"
+	s.rates.add(s.streaming, 0, 0)
 	s.config.View.Intro(s.intro())
 	inserting, stopInserting := context.WithCancel(ctx)
 	defer stopInserting()
@@ -99,7 +100,7 @@ func (s *show) follow(ctx, working context.Context, audit *audit, streaming *tas
 		select {
 		case <-interrupted:
 			interrupted = nil
-			s.phase = "finishing what runs; Ctrl-C again ends it at once"
+			s.phase = "stopping (Ctrl-C again: at once)"
 			deadline.Reset(drainInterrupted)
 		case <-inserted:
 			inserted = nil

@@ -52,14 +52,23 @@ type Summary struct {
 
 // summary of what the ledger knows.
 func (l *ledger) summary() Summary {
+	s := l.counts()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.PickupMS = l.pickup.pickup()
+	s.P50, s.P95, s.P99 = s.PickupMS.P50, s.PickupMS.P95, s.PickupMS.P99
+	return s
+}
+
+// counts is a summary without pickup times.
+func (l *ledger) counts() Summary {
 	types := l.byType()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := Summary{
-		Refused: l.refused, RolledBack: l.rolledBack, Types: types, Verified: l.verified, PickupMS: l.pickup.pickup(),
+		Refused: l.refused, RolledBack: l.rolledBack, Types: types, Verified: l.verified,
 		Unexpected: append([]string{}, l.unexpected...), UnexpectedCount: len(l.unexpected) + l.unexpectedMore,
 	}
-	s.P50, s.P95, s.P99 = s.PickupMS.P50, s.PickupMS.P95, s.PickupMS.P99
 	for _, count := range types {
 		s.Inserted += count.Inserted
 		s.Completed += count.Completed
@@ -81,7 +90,7 @@ func (s Summary) Text() string {
 	text += fmt.Sprintf("pickup, from the insert's commit to the handler's start: p50 %.1f ms, p95 %.1f ms, p99 %.1f ms (%d jobs)\n",
 		s.P50, s.P95, s.P99, s.PickupMS.Count)
 	if s.Others > 0 {
-		text += fmt.Sprintf("%d of other applications, yours maybe\n", s.Others)
+		text += fmt.Sprintf("%d attempts of jobs that somebody else inserted\n", s.Others)
 	}
 	for _, line := range s.Unexpected {
 		text += "unexpected: " + line + "\n"

@@ -25,7 +25,6 @@ type Intro struct {
 	Psql     string // the command that inserts a job
 	Rate     float64
 	For      time.Duration
-	Ready    time.Duration // from the start to here
 }
 
 // Snapshot is the state of a demo.
@@ -55,15 +54,16 @@ type TypeCounts struct {
 func (s *show) intro() Intro {
 	return Intro{
 		Postgres: s.database.version, Where: s.database.where, Psql: s.database.psql(), Rate: s.config.Rate,
-		For: s.config.For, Ready: time.Since(s.began),
+		For: s.config.For,
 	}
 }
 
 func (s *show) snapshot(now time.Time) Snapshot {
-	summary := s.ledger.summary()
+	summary := s.ledger.counts()
+	recent, all := s.ledger.pickups(now)
 	shot := Snapshot{
 		Phase: s.phase, Elapsed: now.Sub(s.streaming), Refused: summary.Refused, RolledBack: summary.RolledBack,
-		Recent: s.ledger.recentPickup(), Pickup: summary.PickupMS, FirstCompleted: s.firstCompleted, Unexpected: summary.Unexpected,
+		Recent: recent, Pickup: all, FirstCompleted: s.firstCompleted, Unexpected: summary.Unexpected,
 		Total: Tally{Inserted: summary.Inserted, Completed: summary.Completed, Failed: summary.Failed, Retried: summary.Retried},
 	}
 	for _, way := range ways {
@@ -114,13 +114,13 @@ func (nothing) Close()                  {}
 
 // text is the intro for people, to be printed once.
 func (i Intro) text() string {
-	length := "Ctrl-C ends it."
+	end := "Ctrl-C ends it."
 	if i.For > 0 {
-		length = fmt.Sprintf("It ends in %s.", i.For)
+		end = fmt.Sprintf("It ends in %s.", i.For)
 	}
+	version, _, _ := strings.Cut(i.Postgres, " ")
 	var text strings.Builder
-	fmt.Fprintf(&text, "PostgreSQL %s at %s; ready after %.1f s.\n", i.Postgres, i.Where, i.Ready.Seconds())
-	fmt.Fprintf(&text, "Inserting %g jobs a second, to be run in four ways. %s\n\n", i.Rate, length)
-	fmt.Fprintf(&text, "Insert one of your own, from another terminal; any type runs:\n\n  %s\n\n", i.Psql)
+	fmt.Fprintf(&text, "PostgreSQL %s at %s, %g jobs/s in four ways. %s\n", version, i.Where, i.Rate, end)
+	fmt.Fprintf(&text, "Insert one of your own from another terminal, of any type:\n  %s\n\n", i.Psql)
 	return text.String()
 }
