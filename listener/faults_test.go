@@ -279,7 +279,7 @@ func TestTransactionPoolerIsNamed(t *testing.T) {
 		t.Error("a session lock was taken through a transaction pooler")
 	}
 	health := l.Health()
-	if !strings.Contains(health.Cause, "a transaction pooler stands in between") || !strings.Contains(health.Mend, "database.listen_url") {
+	if !strings.Contains(health.Cause, "a transaction pooler stands in between (the connection was given process") || !strings.Contains(health.Mend, "database.listen_url") {
 		t.Errorf("health %+v", health)
 	}
 	warnings := l.log.lines(t, "warn")

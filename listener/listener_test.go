@@ -314,3 +314,23 @@ func value(t *testing.T, l *running, name string) float64 {
 	}
 	return sum
 }
+
+// An idle_session_timeout of the database doesn't end these connections, which are idle by nature.
+func TestIdleConnectionsStay(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Migrated(t)
+	conn := connect(t, url)
+	database := query[string](t, conn, `SELECT current_database()`)
+	run(t, conn, `ALTER DATABASE `+pgx.Identifier{database}.Sanitize()+` SET idle_session_timeout = '300ms'`)
+	l := start(t, listener.Config{URL: url, CanaryInterval: time.Minute})
+	l.awaitHeard(t)
+	for range 2 {
+		ordinary := connect(t, url)
+		if _, err := ordinary.WaitForNotification(t.Context()); err == nil || !strings.Contains(err.Error(), "57P05") {
+			t.Fatalf("an ordinary connection ended by %v", err)
+		}
+	}
+	if l.Deaf() || value(t, l, "pgbell_listener_deaf_periods_total") != 0 {
+		t.Error("a connection was lost")
+	}
+}
