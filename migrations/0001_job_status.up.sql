@@ -14,7 +14,7 @@ DECLARE
   sayings text[] := '{}';
   counts bigint[];
   wanted record;
-  found record;
+  seen record;
 BEGIN
   SELECT * INTO kind FROM pg_catalog.pg_type WHERE typnamespace = home AND typname = 'job_status';
   SELECT * INTO jobs FROM pg_catalog.pg_class WHERE relnamespace = home AND relname = 'jobs';
@@ -28,17 +28,17 @@ BEGIN
       clashes := clashes || format('type job_status lacks the value %L', wanted.value);
     END LOOP;
     IF kind.typowner <> me THEN
-      clashes := clashes || format('type job_status belongs to %I: migrate as that role, not as %I', kind.typowner::regrole::text, current_user);
+      clashes := clashes || format('type job_status belongs to %s: migrate as that role, not as %I', kind.typowner::regrole::text, current_user);
     END IF;
   END IF;
 
-  FOR found IN SELECT relname, relkind FROM pg_catalog.pg_class WHERE relnamespace = home
+  FOR seen IN SELECT relname, relkind FROM pg_catalog.pg_class WHERE relnamespace = home
     AND relname IN ('job_errors', 'job_workers', 'job_types', 'job_settings', 'jobs_claim', 'jobs_held', 'jobs_unique') ORDER BY relname
   LOOP
-    clashes := clashes || format('%s %s exists, and is not pgbell''s', CASE found.relkind WHEN 'r' THEN 'table' WHEN 'v' THEN 'view'
-      WHEN 'i' THEN 'index' ELSE 'relation' END, found.relname);
+    clashes := clashes || format('%s %s exists, and is not pgbell''s', CASE seen.relkind WHEN 'r' THEN 'table' WHEN 'v' THEN 'view'
+      WHEN 'i' THEN 'index' ELSE 'relation' END, seen.relname);
   END LOOP;
-  FOR found IN SELECT p.oid, p.proname, p.prosecdef, p.proowner,
+  FOR seen IN SELECT p.oid, p.proname, p.prosecdef, p.proowner,
       p.prokind = 'f' AND p.proretset AND p.prorettype = jobs.reltype AND p.proargtypes = '23'::oidvector
         AND p.proallargtypes IS NULL AND (p.proargnames IS NULL OR p.proargnames = ARRAY['batch_size'])
         AND p.pronargdefaults <= 1 AS fits
@@ -46,14 +46,14 @@ BEGIN
       'claim_jobs', 'jobs_refuse_stale', 'complete_job', 'fail_job', 'heartbeat_job', 'cancel_job', 'retry_job', 'pause_type', 'resume_type',
       'jobs_manual_lease', 'jobs_roles', 'jobs_access') ORDER BY p.proname, p.oid
   LOOP
-    IF found.proname <> 'claim_jobs' THEN
-      clashes := clashes || format('function %s exists, and is not pgbell''s', found.oid::regprocedure);
-    ELSIF found.fits IS NOT TRUE THEN
-      clashes := clashes || format('function %s is not claim_jobs(batch_size integer DEFAULT 5) RETURNS SETOF jobs', found.oid::regprocedure);
-    ELSIF found.prosecdef THEN
+    IF seen.proname <> 'claim_jobs' THEN
+      clashes := clashes || format('function %s exists, and is not pgbell''s', seen.oid::regprocedure);
+    ELSIF seen.fits IS NOT TRUE THEN
+      clashes := clashes || format('function %s is not claim_jobs(batch_size integer DEFAULT 5) RETURNS SETOF jobs', seen.oid::regprocedure);
+    ELSIF seen.prosecdef THEN
       clashes := clashes || 'function claim_jobs is SECURITY DEFINER, and pgbell''s is not: grant UPDATE on jobs to who calls it, and make it SECURITY INVOKER'::text;
-    ELSIF found.proowner <> me THEN
-      clashes := clashes || format('function claim_jobs belongs to %I: migrate as that role, not as %I', found.proowner::regrole::text, current_user);
+    ELSIF seen.proowner <> me THEN
+      clashes := clashes || format('function claim_jobs belongs to %s: migrate as that role, not as %I', seen.proowner::regrole::text, current_user);
     END IF;
   END LOOP;
 
@@ -61,7 +61,7 @@ BEGIN
     clashes := clashes || 'jobs exists and is not an ordinary table'::text;
   ELSIF jobs.oid IS NOT NULL THEN
     IF jobs.relowner <> me THEN
-      clashes := clashes || format('table jobs belongs to %I: migrate as that role, not as %I', jobs.relowner::regrole::text, current_user);
+      clashes := clashes || format('table jobs belongs to %s: migrate as that role, not as %I', jobs.relowner::regrole::text, current_user);
     END IF;
     IF jobs.relpersistence <> 'p' THEN
       clashes := clashes || 'table jobs is unlogged: a crash would empty it (ALTER TABLE jobs SET LOGGED)'::text;
@@ -71,13 +71,13 @@ BEGIN
     END IF;
     -- Row security without a policy for them would shut these roles out.
     IF NOT jobs.relrowsecurity THEN
-      FOR found IN SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS grantee
+      FOR seen IN SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS grantee
         FROM aclexplode(jobs.relacl) a LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.grantee
         WHERE a.grantee <> jobs.relowner AND NOT coalesce(r.rolsuper OR r.rolbypassrls, false)
         ORDER BY 1
       LOOP
         clashes := clashes || format('row security of table jobs is off and %s has rights on it, which pgbell would cut off: '
-          'ALTER TABLE jobs ENABLE ROW LEVEL SECURITY and CREATE POLICY for it, or REVOKE them', found.grantee);
+          'ALTER TABLE jobs ENABLE ROW LEVEL SECURITY and CREATE POLICY for it, or REVOKE them', seen.grantee);
       END LOOP;
     END IF;
 
@@ -89,24 +89,24 @@ BEGIN
       ('started_at', 'timestamp with time zone', false), ('lease', 'uuid', false), ('worker_id', 'integer', false),
       ('held_until', 'timestamp with time zone', false), ('crashes', 'integer', true), ('unique_key', 'text', false),
       ('result', 'jsonb', false), ('timeout', 'interval', false), ('metadata', 'jsonb', false),
-      ('cancel_requested_at', 'timestamp with time zone', false)
+      ('cancel_requested_at', 'timestamp with time zone', false), ('unavailable_since', 'timestamp with time zone', false)
     ) AS w(name, type, required)
     LOOP
       SELECT a.attnum, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull, a.attgenerated, a.attidentity,
         CASE wanted.type WHEN 'job_status' THEN a.atttypid = kind.oid ELSE a.atttypid = to_regtype(wanted.type) END AS fits
-      INTO found FROM pg_catalog.pg_attribute a WHERE a.attrelid = jobs.oid AND a.attname = wanted.name AND NOT a.attisdropped;
+      INTO seen FROM pg_catalog.pg_attribute a WHERE a.attrelid = jobs.oid AND a.attname = wanted.name AND NOT a.attisdropped;
       IF NOT FOUND THEN
         IF wanted.name IN ('id', 'type', 'payload', 'status') THEN
           clashes := clashes || format('column %s is missing', wanted.name);
         END IF;
         CONTINUE;
       END IF;
-      IF found.fits IS NOT TRUE THEN
-        clashes := clashes || format('column %s is %s, not %s', wanted.name, found.type, wanted.type);
-      ELSIF found.attgenerated <> '' OR found.attidentity <> '' THEN
+      IF seen.fits IS NOT TRUE THEN
+        clashes := clashes || format('column %s is %s, not %s', wanted.name, seen.type, wanted.type);
+      ELSIF seen.attgenerated <> '' OR seen.attidentity <> '' THEN
         clashes := clashes || format('column %s is generated', wanted.name);
       ELSE
-        IF wanted.required AND NOT found.attnotnull THEN
+        IF wanted.required AND NOT seen.attnotnull THEN
           doubts := doubts || format('%I IS NULL', wanted.name);
           sayings := sayings || format('column %s is NULL in %%s row(s): UPDATE jobs SET %1$s = ... WHERE %1$s IS NULL', wanted.name);
         END IF;
@@ -129,13 +129,13 @@ BEGIN
       clashes := clashes || ARRAY(SELECT format(saying, counts[n]) FROM unnest(sayings) WITH ORDINALITY AS s(saying, n) WHERE counts[n] > 0 ORDER BY n);
     END IF;
 
-    FOR found IN
+    FOR seen IN
       SELECT a.attname FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
       WHERE a.attrelid = jobs.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull AND d.oid IS NULL AND a.attidentity = ''
         AND a.attname NOT IN ('id', 'type', 'payload', 'status', 'priority', 'attempts', 'max_attempts', 'created_at', 'updated_at',
                               'scheduled_for', 'crashes') ORDER BY a.attnum
     LOOP
-      clashes := clashes || format('column %s is NOT NULL without a default: pgbell''s inserts, which don''t know it, would fail', found.attname);
+      clashes := clashes || format('column %s is NOT NULL without a default: pgbell''s inserts, which don''t know it, would fail', seen.attname);
     END LOOP;
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
                    WHERE i.indrelid = jobs.oid AND i.indisprimary AND i.indnkeyatts = 1 AND a.attname = 'id') THEN
@@ -154,9 +154,9 @@ BEGIN
         AND (a.attname, format_type(a.atttypid, NULL)) IN (('unique_key', 'text'), ('type', 'text'), ('id', 'uuid'))
           OR (a.attrelid = jobs.oid AND a.attname = 'status' AND a.atttypid = kind.oid)) THEN
       EXECUTE format('SELECT count(*) AS keys FROM (SELECT FROM %I.jobs WHERE unique_key IS NOT NULL AND status::text IN (''pending'', ''processing'') '
-        'GROUP BY type, unique_key HAVING count(*) > 1) d', {name}) INTO found;
-      IF found.keys > 0 THEN
-        clashes := clashes || format('%s unique_key(s) have more than one pending or processing job', found.keys);
+        'GROUP BY type, unique_key HAVING count(*) > 1) d', {name}) INTO seen;
+      IF seen.keys > 0 THEN
+        clashes := clashes || format('%s unique_key(s) have more than one pending or processing job', seen.keys);
       END IF;
     END IF;
   END IF;

@@ -24,7 +24,7 @@ BEGIN
       DROP CONSTRAINT jobs_unique_key_has_1_to_1000_bytes;
     FOR wanted IN SELECT name, before -> 'columns' -> name AS was FROM unnest(ARRAY['id', 'type', 'payload', 'status', 'priority',
       'attempts', 'max_attempts', 'error', 'created_at', 'updated_at', 'scheduled_for', 'completed_at', 'started_at', 'lease',
-      'worker_id', 'held_until', 'crashes', 'unique_key', 'result', 'timeout', 'metadata', 'cancel_requested_at']) AS name
+      'worker_id', 'held_until', 'crashes', 'unique_key', 'result', 'timeout', 'metadata', 'cancel_requested_at', 'unavailable_since']) AS name
     LOOP
       IF wanted.was IS NULL THEN
         EXECUTE format('ALTER TABLE %I.jobs DROP COLUMN %I', {name}, wanted.name);

@@ -60,7 +60,8 @@ var numbered = regexp.MustCompile(`^(\d+)_(.+)\.sql$`)
 // an error, and nothing is written.
 //
 // The files hold no BEGIN and no COMMIT, since tools that carry migrations, like the Supabase CLI, run each file and note
-// it in one transaction; by hand that is psql -1 -f. Outside of a transaction a file refuses to run.
+// it in one transaction; by hand that is psql -1 -f. Outside of a transaction a file's first statement fails (psql goes on
+// after that, unless ON_ERROR_STOP is set).
 func PrintDir(dir string, config Config, from int) ([]string, error) {
 	i, err := config.installation()
 	if err != nil {

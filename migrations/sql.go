@@ -84,13 +84,15 @@ const sqlAccessStale = `SELECT {schema}.jobs_roles() IS DISTINCT FROM (SELECT va
 // sqlAccess takes ACCESS EXCLUSIVE on a table only where a policy is missing.
 const sqlAccess = `SELECT FROM {schema}.jobs_access()`
 
-// sqlBlockers finds who holds the migration lock, or locks on tables of the schema. A prepared transaction has no process.
+// sqlBlockers finds who holds the migration lock, or locks on tables of the schema. A prepared transaction
+// has no process: the lock on its own number names it.
 const sqlBlockers = `
 SELECT DISTINCT coalesce(l.pid, 0), coalesce(a.application_name, ''), coalesce(a.state, ''), a.query_start, coalesce(x.gid, ''),
   CASE l.locktype WHEN 'advisory' THEN 'the migration lock' ELSE l.mode || ' on ' || l.relation::regclass::text END
 FROM pg_catalog.pg_locks l
 LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-LEFT JOIN pg_catalog.pg_prepared_xacts x ON l.pid IS NULL AND l.virtualtransaction = '-1/' || x.transaction::text
+LEFT JOIN (pg_catalog.pg_locks own JOIN pg_catalog.pg_prepared_xacts x ON x.transaction = own.transactionid)
+  ON l.pid IS NULL AND own.pid IS NULL AND own.locktype = 'transactionid' AND own.virtualtransaction = l.virtualtransaction
 WHERE l.granted AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
   AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
   AND (l.locktype = 'relation' AND l.relation IN (
