@@ -9,12 +9,17 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/pgbell/pgbell/dispatch"
 )
 
 const (
 	stderrKept = 8 << 10
 	// A process outside the group may hold a child's output open for ever: only such a one makes its reader wait.
 	outputGrace = 2 * time.Second
+
+	leaseEndingGrace = time.Second
+	shutdownGrace    = 8 * time.Second // a Dispatcher calls handlers stuck after 10 s
 )
 
 // child is one running command. Its process id, which is its group's too, stays its own until end has reaped it: so no
@@ -100,7 +105,9 @@ func (c *child) supervise(ctx context.Context, started, deadline time.Time, grac
 		term.Reset(time.Until(deadline.Add(-min(grace, max(limit, 0)/4))))
 		kill.Reset(time.Until(deadline))
 	}
-	timeout := func() error { return fmt.Errorf("timed out after %s", deadline.Sub(started).Round(time.Millisecond)) }
+	timeout := func() error {
+		return fmt.Errorf("%w after %s", dispatch.ErrTimeout, deadline.Sub(started).Round(time.Millisecond))
+	}
 	for cancelled := ctx.Done(); ; {
 		var reason error
 		sig := syscall.SIGTERM
@@ -109,11 +116,12 @@ func (c *child) supervise(ctx context.Context, started, deadline time.Time, grac
 			return s
 		case <-cancelled:
 			cancelled = nil
-			if reason = context.Cause(ctx); errors.Is(reason, context.DeadlineExceeded) {
+			reason = context.Cause(ctx)
+			if errors.Is(reason, context.DeadlineExceeded) || errors.Is(reason, dispatch.ErrTimeout) {
 				reason = timeout()
 			}
-			if deadline.IsZero() || time.Until(deadline) > grace {
-				kill.Reset(grace)
+			if left := graceFor(reason, grace); deadline.IsZero() || time.Until(deadline) > left {
+				kill.Reset(left)
 			}
 		case <-term.C:
 			reason = timeout()
@@ -134,6 +142,19 @@ func (c *child) supervise(ctx context.Context, started, deadline time.Time, grac
 		c.signal(syscall.SIGCONT) // what was stopped couldn't obey SIGTERM
 		s.killed = sig == syscall.SIGKILL
 	}
+}
+
+// graceFor cuts grace short where others wait for the end of the child.
+func graceFor(reason error, grace time.Duration) time.Duration {
+	switch {
+	case errors.Is(reason, dispatch.ErrLeaseLost): // another worker may have started the job
+		return 0
+	case errors.Is(reason, dispatch.ErrLeaseEnding): // and is about to
+		return min(grace, leaseEndingGrace)
+	case errors.Is(reason, dispatch.ErrShutdown):
+		return min(grace, shutdownGrace)
+	}
+	return grace
 }
 
 // newAlarm returns a timer that has not been set.

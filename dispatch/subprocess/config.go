@@ -31,8 +31,8 @@ type Config struct {
 	// Withhold names variables, in the same way, that a child doesn't get, beside PG*, PGBELL_* and DATABASE_URL.
 	Withhold []string
 
-	// KillGrace is the time between SIGTERM and SIGKILL. Before a deadline it is cut to a quarter of the attempt's time.
-	// Defaults to 5 s.
+	// KillGrace is the time between SIGTERM and SIGKILL. It is cut to a quarter of the attempt's time before a deadline, to
+	// 8 s at a shutdown, to 1 s when the job's lease is about to run out, and to nothing when it is lost. Defaults to 5 s.
 	KillGrace time.Duration
 
 	// MaxOutput is how many bytes of standard output are kept as the result. What comes after them is read and dropped,

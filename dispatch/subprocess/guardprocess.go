@@ -175,7 +175,7 @@ func watch(orders io.Reader) map[int]struct{} {
 func kill(live map[int]struct{}, session int) {
 	for round := 0; round < killRounds && len(live) > 0; round++ {
 		if round > 0 {
-			time.Sleep(killPause)
+			<-time.After(killPause)
 		}
 		for pgid := range live {
 			if sid, err := unix.Getsid(pgid); err == nil && sid != session {

@@ -174,7 +174,8 @@ func TestStubbornTreeIsGoneAtTheDeadline(t *testing.T) {
 	if late := time.Since(deadline); late < 0 || late > time.Second {
 		t.Errorf("returned %s after the deadline", late)
 	}
-	if want := "timed out after 4s: ignored SIGTERM, killed by SIGKILL"; got.Outcome != dispatch.OutcomeRetry || errorText(got) != want {
+	if want := "timed out after 4s: ignored SIGTERM, killed by SIGKILL"; got.Outcome != dispatch.OutcomeRetry ||
+		errorText(got) != want || !errors.Is(got.Err, dispatch.ErrTimeout) {
 		t.Errorf("got %v: %v", got.Outcome, got.Err)
 	}
 	expectGone(t, dir, 2)
@@ -237,6 +238,36 @@ func TestCancelled(t *testing.T) {
 				t.Errorf("got %v: %v", got.Outcome, got.Err)
 			}
 			expectGone(t, dir, n)
+		})
+	}
+}
+
+func TestCauseCutsTheGrace(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		cause error
+		most  time.Duration
+	}{
+		"lease lost":   {dispatch.ErrLeaseLost, time.Second},
+		"lease ending": {dispatch.ErrLeaseEnding, 3 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := home(t)
+			ctx, cancel := context.WithCancelCause(t.Context())
+			results := make(chan dispatch.Result, 1)
+			config := self("stubborn", subprocess.Config{KillGrace: time.Hour, Env: []string{dirEnv + "=" + dir}})
+			go func() { results <- runContext(ctx, t, config, dispatch.Job{}) }()
+			eventually(t, 20*time.Second, "the children are there", func() bool { return len(settled(dir)) == 2 })
+			cancel(test.cause)
+			start := time.Now()
+			if got := <-results; got.Outcome != dispatch.OutcomeRetry || !errors.Is(got.Err, test.cause) {
+				t.Errorf("got %v: %v", got.Outcome, got.Err)
+			}
+			if took := time.Since(start); took > test.most {
+				t.Errorf("took %s", took)
+			}
+			expectGone(t, dir, 2)
 		})
 	}
 }

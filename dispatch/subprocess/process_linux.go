@@ -60,7 +60,7 @@ func reapOrphans(pgid int) {
 		case err != nil:
 			return
 		default:
-			time.Sleep(pause)
+			<-time.After(pause)
 			pause *= 2
 		}
 	}
