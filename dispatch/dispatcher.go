@@ -43,7 +43,8 @@ type Dispatcher struct {
 	suspectTill atomic.Int64 // until when claims may turn up whose answer was lost; the same clock
 	compared    time.Time    // by heartbeatLoop alone: when our leases were last compared with the database's
 	epoch       time.Time
-	beatNow     nudge
+	beatNow     nudge // heartbeat at once
+	busy        nudge // a worker that held no jobs holds some
 }
 
 // New returns a Dispatcher that works through pool and does nothing before Run. The pool needs at least four connections.
@@ -70,6 +71,7 @@ func New(pool *pgxpool.Pool, config Config) (*Dispatcher, error) {
 		epoch:       time.Now(),
 		reaperNudge: newNudge(),
 		beatNow:     newNudge(),
+		busy:        newNudge(),
 	}
 	metrics.observe(d.lanes)
 	return d, nil

@@ -101,6 +101,9 @@ func (d *Dispatcher) heartbeatLoop(ctx context.Context) {
 		case <-d.bell.Cancels():
 			asked = true
 		case <-d.beatNow:
+		case <-d.busy:
+			timer.Reset(d.nextBeat()) // the claim was a heartbeat; from now on they must come often
+			continue
 		case <-timer.C:
 		}
 		err, next := d.beat(ctx, asked), time.Duration(0)
@@ -188,28 +191,27 @@ func (d *Dispatcher) compare(ctx context.Context) error {
 	if len(here) == 0 && !d.suspicious() {
 		return nil
 	}
-	rows, err := d.pool.Query(ctx, d.sql.held, d.worker.Load())
+	type row struct {
+		ID, Lease pgtype.UUID
+		Cancelled bool
+	}
+	rows, err := queryPlain(ctx, d.pool, pgx.RowToStructByPos[row], d.sql.held, d.worker.Load())
 	if err != nil {
 		return fmt.Errorf("read own leases: %w", err)
 	}
-	there := map[pgtype.UUID]bool{}
-	var id, lease pgtype.UUID
-	var cancelled bool
+	there := make(map[pgtype.UUID]bool, len(rows))
 	known := make(map[pgtype.UUID]*attempt, len(here))
 	for _, a := range here {
 		known[a.job.lease] = a
 	}
 	var lostIDs, lostLeases []pgtype.UUID
-	if _, err := pgx.ForEachRow(rows, []any{&id, &lease, &cancelled}, func() error {
-		there[lease] = true
-		if a := known[lease]; a == nil {
-			lostIDs, lostLeases = append(lostIDs, id), append(lostLeases, lease)
-		} else if cancelled {
+	for _, r := range rows {
+		there[r.Lease] = true
+		if a := known[r.Lease]; a == nil {
+			lostIDs, lostLeases = append(lostIDs, r.ID), append(lostLeases, r.Lease)
+		} else if r.Cancelled {
 			a.cancel(ErrCancelled)
 		}
-		return nil
-	}); err != nil {
-		return fmt.Errorf("read own leases: %w", err)
 	}
 	for lease, a := range known {
 		if !there[lease] {

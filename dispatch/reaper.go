@@ -106,17 +106,13 @@ func (d *Dispatcher) reap(ctx context.Context, suspicions map[int32]suspicion) t
 func (d *Dispatcher) suspects(ctx context.Context) ([]suspect, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout())
 	defer cancel()
-	rows, err := d.pool.Query(ctx, d.sql.suspects, d.worker.Load())
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (suspect, error) {
+	return queryPlain(ctx, d.pool, func(row pgx.CollectableRow) (suspect, error) {
 		var s suspect
 		var deadAfter float64
 		err := row.Scan(&s.worker, &s.heartbeat, &s.dead, &s.expired, &deadAfter, &s.absent)
 		s.deadAfter = seconds(deadAfter)
 		return s, err
-	})
+	}, d.sql.suspects, d.worker.Load())
 }
 
 func (d *Dispatcher) reapWorker(ctx context.Context, s suspect) error {
@@ -148,11 +144,7 @@ func (d *Dispatcher) reapHeld(ctx context.Context) error {
 // reapBatches repeats a reaping statement until it finds no more.
 func (d *Dispatcher) reapBatches(ctx context.Context, statement string, arguments ...any) error {
 	for {
-		rows, err := d.pool.Query(ctx, statement, arguments...)
-		if err != nil {
-			return fmt.Errorf("reap jobs: %w", err)
-		}
-		again, err := pgx.CollectRows(rows, pgx.RowTo[bool])
+		again, err := queryPlain(ctx, d.pool, pgx.RowTo[bool], statement, arguments...)
 		if err != nil {
 			return fmt.Errorf("reap jobs: %w", err)
 		}

@@ -102,7 +102,7 @@ const lockAndClaimSQL = `, locked AS MATERIALIZED (
 SELECT c.id, c.type, CASE WHEN octet_length(p.text) <= $6::int THEN p.text END, octet_length(p.text),
   c.priority, c.attempts, c.max_attempts, c.created_at, c.scheduled_for, c.lease, c.crashes,
   CASE WHEN octet_length(m.text) <= 65536 THEN m.text END,
-  coalesce(least(extract(epoch FROM c.timeout), 1e9), 0)::float8,
+  CASE WHEN c.timeout IS NULL THEN 0 ELSE least(extract(epoch FROM c.timeout), 1e9) END::float8,
   extract(epoch FROM clock_timestamp() - greatest(c.scheduled_for, c.created_at))::float8
 FROM claimed c CROSS JOIN LATERAL (SELECT c.payload::text OFFSET 0) p(text) CROSS JOIN LATERAL (SELECT c.metadata::text OFFSET 0) m(text)
 ORDER BY c.priority DESC, c.scheduled_for, c.id`

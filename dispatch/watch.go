@@ -37,11 +37,7 @@ const unhandledMost = 1000
 func (d *Dispatcher) unhandled(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout())
 	defer cancel()
-	rows, err := d.pool.Query(ctx, d.sql.unhandled, unhandledMost)
-	if err != nil {
-		return nil, fmt.Errorf("look for unhandled types: %w", err)
-	}
-	types, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	types, err := queryPlain(ctx, d.pool, pgx.RowTo[string], d.sql.unhandled, unhandledMost)
 	if err != nil {
 		return nil, fmt.Errorf("look for unhandled types: %w", err)
 	}

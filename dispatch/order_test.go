@@ -1,0 +1,61 @@
+package dispatch_test
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/pgbell/pgbell/dispatch"
+	"github.com/pgbell/pgbell/dispatch/gofunc"
+)
+
+// With one slot, jobs run by priority, then due time, across types, named or not.
+func TestOrderAcrossTypes(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.exec(`INSERT INTO jobs (type, priority, scheduled_for, payload)
+		SELECT (array['a', 'b', 'other', 'another'])[1 + (n * 7) % 4], (n * 5) % 3, now() - (n * 37) % 101 * interval '1 s', to_jsonb(n)
+		FROM generate_series(1, 100) n`)
+	rows, err := f.pool.Query(t.Context(), `SELECT payload::text FROM jobs ORDER BY priority DESC, scheduled_for, id`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for rows.Next() {
+		var n string
+		if err := rows.Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, n)
+	}
+	var mu sync.Mutex
+	var got []string
+	handler := gofunc.New(func(_ context.Context, job dispatch.Job) (any, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		got = append(got, string(job.Payload))
+		return nil, nil
+	})
+	f.start(dispatch.Config{Concurrency: 1, Types: map[string]dispatch.Type{"a": {Handler: handler}, "b": {Handler: handler}, "*": {Handler: handler}}})
+	f.eventually("all complete", func() bool { return f.count(`SELECT count(*) FROM jobs WHERE status = 'completed'`) == 100 })
+	mu.Lock()
+	defer mu.Unlock()
+	if !slices.Equal(got, want) {
+		t.Errorf("ran in the order\n%v, want\n%v", got, want)
+	}
+}
+
+// Jobs due in the future, however high their priority, and another type's backlog are never in the way.
+func TestFutureAndForeignJobsAreNotInTheWay(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.exec(`INSERT INTO jobs (type, priority, scheduled_for) SELECT 'a', 1 + n % 5, now() + interval '1 h' FROM generate_series(1, 5000) n`)
+	f.exec(`INSERT INTO jobs (type, priority) SELECT 'foreign', 9 FROM generate_series(1, 5000) n`)
+	id := f.insert(`INSERT INTO jobs (type, priority) VALUES ('a', -2147483648) RETURNING id`)
+	f.start(dispatch.Config{Types: map[string]dispatch.Type{"a": {Handler: gofunc.New(nothing)}}})
+	f.until(id, "completed")
+	if n := f.count(`SELECT count(*) FROM jobs WHERE status = 'pending' AND attempts = 0`); n != 10000 {
+		t.Errorf("%d of 10000 others are untouched", n)
+	}
+}
