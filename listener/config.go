@@ -54,7 +54,7 @@ func (c Config) resolved() (Config, error) {
 	var mistakes []error
 	c.Schema = cmp.Or(c.Schema, "public")
 	if len(c.Schema) > maxSchema || strings.ContainsRune(c.Schema, 0) {
-		mistakes = append(mistakes, fmt.Errorf("Schema %.80q: at most %d bytes, none of them zero", c.Schema, maxSchema))
+		mistakes = append(mistakes, fmt.Errorf("invalid Schema %.80q: at most %d bytes, none of them zero", c.Schema, maxSchema))
 	}
 	c.ApplicationName = cmp.Or(c.ApplicationName, "pgbell")
 	for _, duration := range []struct {
@@ -68,12 +68,12 @@ func (c Config) resolved() (Config, error) {
 		{"ReconnectMax", &c.ReconnectMax, 5 * time.Second},
 	} {
 		if *duration.value < 0 {
-			mistakes = append(mistakes, fmt.Errorf("%s %s: must be positive", duration.name, *duration.value))
+			mistakes = append(mistakes, fmt.Errorf("invalid %s %s: must be positive", duration.name, *duration.value))
 		}
 		*duration.value = cmp.Or(*duration.value, duration.fallback)
 	}
 	if c.ReconnectMax < c.ReconnectMin {
-		mistakes = append(mistakes, fmt.Errorf("ReconnectMax %s: must be at least ReconnectMin, %s", c.ReconnectMax, c.ReconnectMin))
+		mistakes = append(mistakes, fmt.Errorf("invalid ReconnectMax %s: must be at least ReconnectMin, %s", c.ReconnectMax, c.ReconnectMin))
 	}
 	connConfig, err := c.connConfig()
 	if err != nil {
@@ -86,19 +86,19 @@ func (c Config) resolved() (Config, error) {
 func (c Config) connConfig() (*pgx.ConnConfig, error) {
 	if c.ConnConfig != nil {
 		if c.URL != "" {
-			return nil, errors.New("URL: leave it empty where ConnConfig is given")
+			return nil, errors.New("invalid URL: leave it empty where ConnConfig is given")
 		}
 		// pgx panics when it connects with one that was put together by hand.
 		if c.ConnConfig.DialFunc == nil || c.ConnConfig.LookupFunc == nil || c.ConnConfig.BuildFrontend == nil {
-			return nil, errors.New("ConnConfig: must come from pgx.ParseConfig")
+			return nil, errors.New("invalid ConnConfig: it must come from pgx.ParseConfig")
 		}
 		return c.ConnConfig.Copy(), nil
 	}
 	connConfig, err := pgx.ParseConfig(c.URL)
 	if err != nil {
 		// The parser's message quotes parts of what it was given, and a mistake often stands next to the password.
-		return nil, errors.New("URL: can't be parsed; write postgres://user:password@host:5432/database with special " +
-			"characters in the password percent-encoded, or host=... user=... dbname=...")
+		return nil, errors.New("invalid URL: write postgres://user:password@host:5432/database, or host=... user=... dbname=..., " +
+			"with special characters in the password percent-encoded in the former and quoted in the latter")
 	}
 	return connConfig, nil
 }

@@ -85,7 +85,7 @@ func TestRowWhileDisconnectedRings(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Migrated(t)
 	proxy, through := startProxy(t, url)
-	l := start(t, listener.Config{URL: through + "&connect_timeout=1", CanaryInterval: 100 * time.Millisecond, EchoTimeout: 200 * time.Millisecond})
+	l := start(t, listener.Config{URL: with(t, through, "connect_timeout", "1"), CanaryInterval: 100 * time.Millisecond, EchoTimeout: 200 * time.Millisecond})
 	l.awaitHeard(t)
 	asleep, err := l.Sleep(t.Context(), func(context.Context) (bool, error) { return false, nil })
 	if !asleep || err != nil {
@@ -287,7 +287,7 @@ func TestTransactionPoolerIsNamed(t *testing.T) {
 		t.Errorf("want one warning that names the pooler: %v", warnings)
 	}
 	// Nothing was SET on the pooler's server connections.
-	pooled := connect(t, through+"&default_query_exec_mode=exec")
+	pooled := connect(t, with(t, through, "default_query_exec_mode", "exec"))
 	for setting, want := range map[string]string{"statement_timeout": "0", "lock_timeout": "0"} {
 		if got := query[string](t, pooled, `SELECT current_setting($1)`, setting); got != want {
 			t.Errorf("%s = %s leaked into the pooler", setting, got)
@@ -350,6 +350,9 @@ func freeAddress(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer socket.Close()
-	return socket.Addr().String()
+	address := socket.Addr().String()
+	if err := socket.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return address
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -131,13 +132,26 @@ func await(t *testing.T, what string, condition func() bool) {
 	}
 }
 
+// with adds a parameter to a database's URL.
+func with(t *testing.T, databaseURL, name, value string) string {
+	t.Helper()
+	parsed, err := url.Parse(databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parameters := parsed.Query()
+	parameters.Set(name, value)
+	parsed.RawQuery = parameters.Encode()
+	return parsed.String()
+}
+
 func connect(t *testing.T, url string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close(context.Background()) })
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	return conn
 }
 

@@ -7,10 +7,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
-	"strconv"
-	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -29,11 +26,6 @@ func startBouncer(t *testing.T, databaseURL, mode string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	folder, err := os.MkdirTemp("", "pgbell-bouncer-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(folder) })
 	probe, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +34,7 @@ func startBouncer(t *testing.T, databaseURL, mode string) string {
 	if err := probe.Close(); err != nil {
 		t.Fatal(err)
 	}
-	configuration := filepath.Join(folder, "pgbouncer.ini")
+	configuration := filepath.Join(t.TempDir(), "pgbouncer.ini")
 	text := fmt.Sprintf(`[databases]
 * = host=%s port=%d user=%s password='%s'
 [pgbouncer]
@@ -56,23 +48,13 @@ default_pool_size = 5
 	if err := os.WriteFile(configuration, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	command := exec.Command(binary, configuration)
+	arguments := []string{configuration}
+	if os.Geteuid() == 0 { // it refuses to stay root
+		arguments = []string{"-u", "nobody", configuration}
+	}
+	command := exec.Command(binary, arguments...)
 	var output bytes.Buffer
 	command.Stdout, command.Stderr = &output, &output
-	if os.Geteuid() == 0 { // PgBouncer refuses to run as root
-		nobody, err := user.Lookup("nobody")
-		if err != nil {
-			t.Fatal(err)
-		}
-		uid, _ := strconv.Atoi(nobody.Uid)
-		gid, _ := strconv.Atoi(nobody.Gid)
-		for _, path := range []string{folder, configuration} {
-			if err := os.Chown(path, uid, gid); err != nil {
-				t.Fatal(err)
-			}
-		}
-		command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
-	}
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
