@@ -39,8 +39,8 @@ type Config struct {
 	// and there is no result then. Defaults to 1 MiB.
 	MaxOutput int
 
-	// Guard kills what is running when this process dies. Nil means that nobody does, but the kernel never tells the
-	// children either: use one.
+	// Guard kills what is running when this process dies. Nil: children outlive it, which is right only where something
+	// else ends them with it, as the end of a container does.
 	Guard *Guard
 }
 

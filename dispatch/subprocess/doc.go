@@ -30,9 +30,10 @@
 //
 // A child and what it starts are one process group. At the attempt's deadline that group is gone: it gets SIGTERM
 // Config.KillGrace before the deadline, and SIGKILL at it. When an attempt is cancelled for another reason, SIGTERM comes
-// at once and SIGKILL after KillGrace, sooner if others wait for its end. Once it was sent SIGTERM, a child that exits with 0 isn't taken for done, since many
-// programs do so when they are told to stop; 65 still counts. What a child leaves behind in its group is killed when it
-// exits, whatever its status. A process that calls setsid or setpgid leaves the group, and with it all that is promised here.
+// at once and SIGKILL after KillGrace, sooner if others wait for its end. Once it was sent SIGTERM, a child that exits with
+// 0 isn't taken for done, since many programs do so when they are told to stop; 65 still counts. What a child leaves behind
+// in its group is killed when it exits, whatever its status. A process that calls setsid or setpgid leaves the group, and
+// with it all that is promised here.
 //
 // # When the sidecar dies
 //

@@ -54,10 +54,11 @@ const (
 
 var (
 	errGuardAway  = errors.New("the guard process isn't running: without it, nothing would stop the command if this process died")
-	errGuardEnded = errors.New("the guard has ended, since this process is shutting down")
+	errGuardEnded = errors.New("the guard has ended: this process is shutting down")
 )
 
-// NewGuard returns a Guard, which does nothing before Run.
+// NewGuard returns a Guard, which does nothing before Run. It fails in a process that was started as a guard but whose main
+// didn't call GuardMain.
 func NewGuard(config GuardConfig) (*Guard, error) {
 	if os.Getenv(guardEnv) != "" {
 		return nil, errors.New("this process was started as a guard: call subprocess.GuardMain first thing in main")
@@ -77,8 +78,8 @@ func (g *Guard) Ready() <-chan struct{} { return g.ready }
 
 // Run starts the guard process, starts it again whenever it dies, and starts the children of all Handlers. It may be
 // called once. When ctx is done it lets no more children start, and returns when the last has ended: give it a context
-// that outlives the handlers' work, such as one that is cancelled when Dispatcher.Run has returned. An error means that the guard process couldn't be
-// started in the first place.
+// that outlives the handlers' work, such as one that is cancelled when Dispatcher.Run has returned. An error means that
+// the guard process couldn't be started in the first place.
 //
 // Run keeps its thread for itself: children die with the thread that started them.
 func (g *Guard) Run(ctx context.Context) error {

@@ -33,8 +33,8 @@ func New(config Config) (*Handler, error) {
 	return &Handler{config: config, path: path, env: config.environment(os.Environ())}, nil
 }
 
-// Run starts a child, and returns when it and its group are gone and reaped. After ctx is done that takes KillGrace at most, unless
-// the kernel can't end the child, which waits for a device then: nobody else should run the job either until it can.
+// Run starts a child, and returns when it and its group are gone. After ctx is done that takes KillGrace at most, unless the
+// kernel can't end the child, which waits for a device then: nobody else should run the job either until it can.
 func (h *Handler) Run(ctx context.Context, job dispatch.Job) dispatch.Result {
 	if strings.IndexByte(job.ID+job.Type+job.Lease, 0) >= 0 {
 		return dispatch.Fail(errors.New("the job's id, type or lease holds a NUL byte, which no environment can"))

@@ -127,13 +127,13 @@ func TestOutputWithoutBoundIsDrained(t *testing.T) {
 
 func TestOutputWithoutEndIsStoppedAtTheDeadline(t *testing.T) {
 	t.Parallel()
-	deadline := time.Now().Add(time.Second)
+	deadline := time.Now().Add(3 * time.Second)
 	got := run(t, self("flood", subprocess.Config{}, "0"), dispatch.Job{Deadline: deadline})
 	if late := time.Since(deadline); late > time.Second {
 		t.Errorf("returned %s after the deadline", late)
 	}
 	text := errorText(got)
-	if got.Outcome != dispatch.OutcomeRetry || !strings.HasPrefix(text, "timed out after 1s: after SIGTERM killed by SIGTERM\nstderr: …") {
+	if got.Outcome != dispatch.OutcomeRetry || !strings.HasPrefix(text, "timed out after 3s: after SIGTERM killed by SIGTERM\nstderr: …") {
 		t.Errorf("got %v: %.200s", got.Outcome, text)
 	}
 	if len(text) > 4000 || !utf8.ValidString(text) || !strings.Contains(text, "\nstdout: …") {
@@ -189,7 +189,7 @@ func expectGone(t *testing.T, dir string, n int) {
 		t.Errorf("%d processes had settled down, want %d: %v", len(pids), n, pids)
 	}
 	for pid, mode := range pids {
-		eventually(t, time.Second, mode+" is gone", func() bool { return !alive(pid) })
+		eventually(t, 3*time.Second, mode+" is gone", func() bool { return !alive(pid) })
 	}
 }
 
@@ -248,8 +248,8 @@ func TestCauseCutsTheGrace(t *testing.T) {
 		cause error
 		most  time.Duration
 	}{
-		"lease lost":   {dispatch.ErrLeaseLost, time.Second},
-		"lease ending": {dispatch.ErrLeaseEnding, 3 * time.Second},
+		"lease lost":   {dispatch.ErrLeaseLost, 5 * time.Second},
+		"lease ending": {dispatch.ErrLeaseEnding, 8 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
