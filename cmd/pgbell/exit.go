@@ -79,7 +79,7 @@ func report(w io.Writer, err error) int {
 func printError(w io.Writer, message, snippet, hint string) {
 	fmt.Fprintf(w, "error: %s\n", printableLines(message))
 	if snippet != "" {
-		fmt.Fprintln(w, printableLines(snippet))
+		fmt.Fprintln(w, escaped(snippet, true))
 	}
 	if hint != "" {
 		fmt.Fprintf(w, "hint: %s\n", printableLines(hint))

@@ -175,6 +175,7 @@ func TestMistakes(t *testing.T) {
 		{"bare star", "handlers:\n  *: {}\n", "f:2:", "", `quote the star: "*":`},
 		{"tab", "http:\n\taddr: ':1'\n", "f:2:", "not YAML", "spaces, not with tabs"},
 		{"open bracket", "http: {addr: x\n", "f:1:", "not YAML", ""},
+		{"variable in braces", "log: {level: x${Y}}\n", "f:1:", "not YAML", "in quotes"},
 		{"two documents", "poll: 1s\n---\npoll: 2s\n", "f:3:1", "a second document", ""},
 		{"bomb", "handlers: {a: &x {<<: [*x, *x]}}\n", "f:1:", "", ""},
 		{"tag", "poll: !!str 5s\n", "f:1:7", "tags have no meaning here", ""},

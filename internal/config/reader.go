@@ -121,6 +121,8 @@ func (r *reader) syntax(err error) {
 			hint = `quote the star: "*":`
 		case strings.HasPrefix(r.lines[position.Line-1], "\t"):
 			hint = "indent with spaces, not with tabs"
+		case strings.Contains(line, "${"):
+			hint = "within { } and [ ], put text that holds ${...} in quotes"
 		}
 	}
 	r.mistakeAt(position.Line, position.Column, "not YAML: "+mask(firstLine(syntax.Message)), hint)
