@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -23,6 +24,8 @@ type health struct {
 	ping  func(context.Context) error
 	ready <-chan struct{}
 	bell  func() listener.Health
+	// stopping: no more jobs are claimed.
+	stopping atomic.Bool
 
 	mu       sync.Mutex
 	pinged   time.Time
@@ -49,7 +52,9 @@ func (h *health) serveReady(w http.ResponseWriter, request *http.Request) {
 	}
 	select {
 	case <-h.ready:
-		if err := h.database(request.Context()); err != nil {
+		if h.stopping.Load() {
+			refuse("pgbell is stopping")
+		} else if err := h.database(request.Context()); err != nil {
 			refuse("the database doesn't answer: " + diagnose(&connectError{err: err}).err.Error())
 		}
 	default:

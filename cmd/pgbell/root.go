@@ -70,7 +70,7 @@ Results go to standard output, logs and errors to standard error. "pgbell help e
 	flags.StringVar(&a.schema, "schema", "", "`schema` that pgbell is installed in (default: public)")
 	flags.StringVar(&a.logLevel, "log-level", "", "`level` of the log: trace, debug, info, warn or error (default: info)")
 	root.AddCommand(a.newRunCommand(), a.newMigrateCommand(), a.newEnqueueCommand(), a.newJobsCommand(), a.newConfigCommand(),
-		a.newVersionCommand(), newExitCodesTopic(), newEnvironmentTopic())
+		a.newDemoCommand(), a.newVersionCommand(), newExitCodesTopic(), newEnvironmentTopic())
 	return root
 }
 

@@ -77,10 +77,15 @@ func (a *app) run(ctx context.Context, settings *config.Config, migrate bool) er
 	if err != nil {
 		return &failure{code: exitUsage, err: err}
 	}
-	server, err := newServer(ctx, settings, logger, newHealth(work, dispatcher, bell), newRegistry(settings, work, functions, dispatcher, bell))
+	health := newHealth(work, dispatcher, bell)
+	server, err := newServer(ctx, settings, logger, health, newRegistry(settings, work, functions, dispatcher, bell))
 	if err != nil {
 		return err
 	}
+	defer context.AfterFunc(ctx, func() {
+		health.stopping.Store(true)
+		logger.Info().Str("grace", config.FormatDuration(settings.ShutdownGrace)).Msg("pgbell is stopping: a second signal ends it at once")
+	})()
 	logger.Info().Str("version", version).Str("config", settings.Path).Int("handlers", len(built.types)).
 		Str("database", databaseName(work)).Msg("pgbell starts")
 
