@@ -15,6 +15,9 @@ func (h *Handler) Prepared(job dispatch.Job, now time.Time) (http.Header, []byte
 	return h.newHeader(job, now, body), body
 }
 
+// KeepIdle keeps idle connections for longer than a busy machine takes from one step of a test to the next.
+func (h *Handler) KeepIdle(duration time.Duration) { h.transport.IdleConnTimeout = duration }
+
 // WrapConns lets wrap stand between the handler and its connections.
 func (h *Handler) WrapConns(wrap func(net.Conn) net.Conn) {
 	dialer := &net.Dialer{}

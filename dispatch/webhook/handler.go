@@ -57,6 +57,8 @@ func (h *Handler) Run(ctx context.Context, job dispatch.Job) dispatch.Result {
 		var sending sending
 		response, err := h.transport.RoundTrip(h.newRequest(sending.trace(ctx), header, body))
 		if err == nil {
+			// What answered leaves unread then costs the connection, which is what an endless body deserves.
+			defer func() { _ = response.Body.Close() }()
 			return h.answered(ctx, response)
 		}
 		if ctx.Err() == nil && sending.isStale() && stale < maxStale {

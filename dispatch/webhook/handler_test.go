@@ -260,15 +260,15 @@ func TestNoAnswerByTheDeadline(t *testing.T) {
 		part string
 	}{
 		"speaks another protocol": {"http://" + switched, dispatch.OutcomeRetry, "answered 101 Switching Protocols"},
-		"never answers":           {"http://" + silent(t), dispatch.OutcomeRetry, "timeout, without an answer after 2"},
+		"never answers":           {"http://" + silent(t), dispatch.OutcomeRetry, "timeout, without an answer after 1"},
 		"drips its body":          {dripping.URL, dispatch.OutcomeRetry, "timeout, in the middle of the answer"},
-		"drips its headers":       {"http://" + headers, dispatch.OutcomeRetry, "timeout, without an answer after 2"},
+		"drips its headers":       {"http://" + headers, dispatch.OutcomeRetry, "timeout, without an answer after 1"},
 		"drips after a refusal":   {refusing.URL, dispatch.OutcomeFail, "answered 422 Unprocessable Entity: no such customer"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHandler(t, webhook.Config{URL: test.url})
-			ctx, cancel := context.WithTimeout(t.Context(), 250*time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 			defer cancel()
 			wantOutcome(t, h.Run(ctx, newJob()), test.want, test.part)
 			if name == "speaks another protocol" && ctx.Err() != nil {
@@ -360,6 +360,60 @@ func TestEndlessAnswer(t *testing.T) {
 				t.Errorf("the server got rid of %d bytes", total)
 			}
 		})
+	}
+}
+
+// TestEarlyAnswer has a server that refuses a big payload without reading it.
+func TestEarlyAnswer(t *testing.T) {
+	t.Parallel()
+	server := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "at most 1 MB", http.StatusRequestEntityTooLarge)
+	})
+	h := newHandler(t, webhook.Config{URL: server.URL, Secrets: []string{secret}})
+	job := newJob()
+	job.Payload = []byte(`"` + strings.Repeat("x", 16<<20) + `"`)
+	for range 5 {
+		wantOutcome(t, h.Run(within(t), job), dispatch.OutcomeFail, "413 Request Entity Too Large")
+	}
+}
+
+// TestBigPayload sends what a Dispatcher lets through.
+func TestBigPayload(t *testing.T) {
+	t.Parallel()
+	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		_, _ = fmt.Fprintf(w, `{"bytes":%d,"whole":%t}`, n, err == nil && n == r.ContentLength)
+	})
+	job := newJob()
+	job.Payload = []byte(`"` + strings.Repeat("x", 4<<20) + `"`)
+	result := newHandler(t, webhook.Config{URL: server.URL}).Run(within(t), job)
+	wantOutcome(t, result, dispatch.OutcomeDone)
+	if !strings.Contains(string(result.Output), `"whole":true`) {
+		t.Errorf("output %s", result.Output)
+	}
+}
+
+// TestIdleConnectionIsClosed sees the handler give up a connection before any server would.
+func TestIdleConnectionIsClosed(t *testing.T) {
+	t.Parallel()
+	closed := make(chan struct{}, 1)
+	address := rawServer(t, func(_ int, conn net.Conn) {
+		buffered := bufio.NewReader(conn)
+		_, _ = readRequest(buffered)
+		_, _ = io.WriteString(conn, okAnswer)
+		_, _ = buffered.ReadByte()
+		closed <- struct{}{}
+	})
+	h, err := webhook.New(webhook.Config{URL: "http://" + address})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := within(t)
+	wantOutcome(t, h.Run(ctx, newJob()), dispatch.OutcomeDone)
+	select {
+	case <-closed:
+	case <-ctx.Done():
+		t.Error("the connection is still open")
 	}
 }
 
@@ -471,5 +525,16 @@ func TestProxy(t *testing.T) {
 	wantOutcome(t, h.Run(within(t), newJob()), dispatch.OutcomeDone)
 	if forwarded.Load() != 1 {
 		t.Errorf("%d requests went through the proxy", forwarded.Load())
+	}
+
+	h = newHandler(t, webhook.Config{URL: server.URL, Proxy: func(*http.Request) (*url.URL, error) {
+		return nil, errors.New(`invalid proxy address "http://bell:hunter2@%zz"`)
+	}})
+	result := h.Run(within(t), newJob())
+	wantOutcome(t, result, dispatch.OutcomeUnavailable, "HTTP_PROXY")
+	for err := result.Err; err != nil; err = errors.Unwrap(err) {
+		if strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("error tells a secret: %v", err)
+		}
 	}
 }

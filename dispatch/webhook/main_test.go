@@ -26,6 +26,7 @@ func newHandler(t testing.TB, config webhook.Config) *webhook.Handler {
 	if err != nil {
 		t.Fatal(err)
 	}
+	h.KeepIdle(time.Minute)
 	t.Cleanup(h.Close)
 	return h
 }

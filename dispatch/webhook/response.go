@@ -29,8 +29,6 @@ const (
 
 // answered says what becomes of an attempt that got an answer, as the package comment has it.
 func (h *Handler) answered(ctx context.Context, response *http.Response) dispatch.Result {
-	// What is left unread then costs the connection, which is what an endless body deserves.
-	defer func() { _ = response.Body.Close() }()
 	status := response.StatusCode
 	if status >= 200 && status < 300 {
 		return h.accepted(ctx, response)

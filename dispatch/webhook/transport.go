@@ -3,9 +3,11 @@ package webhook
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/url"
 	"sync/atomic"
 	"time"
 )
@@ -38,7 +40,7 @@ func newTransport(s *settings) *http.Transport {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	return &http.Transport{
-		Proxy:                  s.config.Proxy,
+		Proxy:                  discreet(s.config.Proxy),
 		DialContext:            counted(plainDialer.DialContext),
 		DialTLSContext:         counted(secureDialer.DialContext),
 		TLSClientConfig:        secure,
@@ -50,6 +52,17 @@ func newTransport(s *settings) *http.Transport {
 		MaxResponseHeaderBytes: maxHeader,
 		// A small answer can't blow up to a big one.
 		DisableCompression: true,
+	}
+}
+
+// discreet keeps the text of an error from next to itself: it may quote a proxy's URL with its password.
+func discreet(next func(*http.Request) (*url.URL, error)) func(*http.Request) (*url.URL, error) {
+	return func(request *http.Request) (*url.URL, error) {
+		proxy, err := next(request)
+		if err != nil {
+			return nil, errors.New("the proxy's address, from HTTP_PROXY or HTTPS_PROXY, is not a URL")
+		}
+		return proxy, nil
 	}
 }
 
