@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -160,11 +161,20 @@ func (d *Dispatcher) judge(a *attempt, result Result, cause error) (verdict, Res
 		if v.delay <= 0 {
 			v.delay = a.lane.Backoff.delay(a.job.Attempt)
 		}
-		if errors.Is(cause, ErrTimeout) {
-			v.err = storable(fmt.Sprintf("timed out after %s: %s", a.job.Deadline.Sub(a.begun).Round(time.Millisecond), v.err), maxErrorText)
+		if errors.Is(cause, ErrTimeout) || errors.Is(result.Err, ErrTimeout) {
+			v.err = storable(timeoutText(a, v.err), maxErrorText)
 		}
 	}
 	return v, result
+}
+
+// timeoutText says after how long an attempt timed out, unless its handler did.
+func timeoutText(a *attempt, text string) string {
+	said := ErrTimeout.Error()
+	if strings.HasPrefix(text, said+" after ") {
+		return text
+	}
+	return fmt.Sprintf("%s after %s: %s", said, a.job.Deadline.Sub(a.begun).Round(time.Millisecond), strings.TrimPrefix(text, said+": "))
 }
 
 // maxOutput is how many bytes of a result are stored.

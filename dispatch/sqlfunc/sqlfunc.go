@@ -12,7 +12,7 @@
 //
 // A function that does not exist, or that the role may not call, is not the job's fault: the attempt is given back and the type's
 // breaker opens. Within the function, current_setting('pgbell.job_id') names the job, and likewise pgbell.job_type,
-// pgbell.attempt (from 1) and pgbell.max_attempts. statement_timeout is set to what is left until the attempt's deadline.
+// pgbell.attempt (from 1), pgbell.max_attempts and pgbell.lease. statement_timeout is set to what is left until the attempt's deadline.
 package sqlfunc
 
 import (
@@ -110,7 +110,7 @@ func (h *Handler) Run(ctx context.Context, job dispatch.Job) dispatch.Result {
 
 func (h *Handler) callFunction(ctx context.Context, tx pgx.Tx, job dispatch.Job) (json.RawMessage, error) {
 	left := max(time.Until(job.Deadline).Milliseconds(), 1)
-	_, err := tx.Exec(ctx, settingsSQL, strconv.FormatInt(left, 10), job.ID, job.Type, strconv.Itoa(job.Attempt), strconv.Itoa(job.MaxAttempts))
+	_, err := tx.Exec(ctx, settingsSQL, strconv.FormatInt(left, 10), job.ID, job.Type, strconv.Itoa(job.Attempt), strconv.Itoa(job.MaxAttempts), job.Lease)
 	if err != nil {
 		return nil, fmt.Errorf("set up transaction: %w", err)
 	}
