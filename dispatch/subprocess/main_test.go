@@ -20,6 +20,7 @@ import (
 
 	"github.com/pgbell/pgbell/dispatch"
 	"github.com/pgbell/pgbell/dispatch/subprocess"
+	"github.com/pgbell/pgbell/internal/pgtest"
 )
 
 // The test binary is its own child: modeEnv says as what.
@@ -41,7 +42,14 @@ func TestMain(m *testing.M) {
 	}
 	// Children built with the race detector would wait for a second before each exit.
 	check(0, os.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=0")))
-	goleak.VerifyTestMain(m)
+	code := pgtest.Main(m)
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
 }
 
 func modes() map[string]func(args []string) {
