@@ -70,6 +70,14 @@ func (a *app) demo(parent context.Context, settings demo.Config, asJSON bool) er
 	if err := a.demoView(&settings, asJSON); err != nil {
 		return err
 	}
+	// When the server is killed, what the sidecar has to say of it is no news.
+	settings.Logger = settings.Logger.Hook(zerolog.HookFunc(func(event *zerolog.Event, _ zerolog.Level, _ string) {
+		select {
+		case <-signals.abort:
+			event.Discard()
+		default:
+		}
+	}))
 	summary, err := demo.Run(ctx, settings)
 	if errors.Is(err, demo.ErrAborted) {
 		return &failure{code: exitSignal + int(<-signals.second), err: fmt.Errorf("ended before it had stopped in order: %w", err)}
@@ -89,10 +97,19 @@ func (a *app) demo(parent context.Context, settings demo.Config, asJSON bool) er
 		_, err = fmt.Fprint(a.stdout, "\n"+summary.Text())
 	}
 	if err == nil && !summary.OK {
-		err = &failure{code: exitFailure, err: fmt.Errorf("%d of %d jobs have not ended as they should, and %d things were unexpected",
-			summary.Unfinished, summary.Inserted, summary.UnexpectedCount)}
+		err = &failure{code: exitFailure, err: errors.New(whatWentWrong(summary))}
 	}
 	return err
+}
+
+func whatWentWrong(summary demo.Summary) string {
+	switch {
+	case summary.UnexpectedCount > 0:
+		return fmt.Sprintf("not all is as it should be: %d things were unexpected", summary.UnexpectedCount)
+	case summary.Interrupted:
+		return "interrupted before its time"
+	}
+	return fmt.Sprintf("%d of %d jobs have not ended", summary.Unfinished, summary.Inserted)
 }
 
 // demoView chooses how the demo is shown, and where its log goes: above the live view, which it would tear otherwise.

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -32,24 +35,22 @@ type database struct {
 	own         bool   // a throwaway server of this process
 	version     string // of the server
 	where       string // for people, without secrets
+	home        string // folder for the application's files
 }
 
 // openDatabase starts a server, or makes a schema in the database that the config names. What it leaves behind is added
 // to leftovers.
 func openDatabase(ctx context.Context, config Config, leftovers *leftovers) (database, error) {
 	d := database{url: config.DatabaseURL, schema: config.Schema, own: config.DatabaseURL == ""}
-	if d.own {
-		if err := leftovers.making(func() (func() error, error) {
-			// Durable, so that commits cost here what they cost elsewhere.
-			server, err := postgres.Start(ctx, postgres.Options{Durable: true, Notice: config.Notice})
-			if err != nil {
-				return nil, err
-			}
-			d.url = server.URL("postgres")
-			return server.Stop, nil
-		}); err != nil {
-			return d, err
+	if err := leftovers.making(func() (func() error, error) {
+		if d.own {
+			return d.startServer(ctx, config)
 		}
+		var err error
+		d.home, err = os.MkdirTemp("", "pgbell-demo-")
+		return func() error { return os.RemoveAll(d.home) }, err
+	}); err != nil {
+		return d, err
 	}
 	conn, err := d.connect(ctx)
 	if err != nil {
@@ -75,6 +76,21 @@ func openDatabase(ctx context.Context, config Config, leftovers *leftovers) (dat
 		return d, fmt.Errorf("create the application's table and function: %w", err)
 	}
 	return d, nil
+}
+
+func (d *database) startServer(ctx context.Context, config Config) (stop func() error, err error) {
+	// Durable, so that commits cost here what they cost elsewhere.
+	server, err := postgres.Start(ctx, postgres.Options{Durable: true, Notice: config.Notice})
+	if err != nil {
+		return nil, err
+	}
+	d.url = server.URL("postgres")
+	// In the server's folder: what a killed demo leaves there, the next server's start removes.
+	d.home = filepath.Join(filepath.Dir(server.Log()), "demo")
+	if err := os.Mkdir(d.home, 0o700); err != nil {
+		return nil, errors.Join(err, server.Stop())
+	}
+	return server.Stop, nil
 }
 
 func (d database) connect(ctx context.Context) (*pgx.Conn, error) {
@@ -128,11 +144,17 @@ func (d database) dropSchema() error {
 func (d database) psql() string {
 	table, target := "jobs", d.url
 	if !d.own {
-		table, target = pgx.Identifier{d.schema}.Sanitize()+".jobs", withoutPassword(d.url)
+		table, target = d.schema+".jobs", withoutPassword(d.url)
+		if !plainName.MatchString(d.schema) {
+			table = pgx.Identifier{d.schema}.Sanitize() + ".jobs"
+		}
 	}
 	sql := "INSERT INTO " + table + ` (type, payload) VALUES ('hello', '{"name":"you"}')`
 	return "psql " + shellQuote(target) + ` -c "` + strings.NewReplacer(`"`, `\"`, "$", `\$`, "`", "\\`", `\`, `\\`).Replace(sql) + `"`
 }
+
+// plainName needs no quotes, unless it is a key word.
+var plainName = regexp.MustCompile(`^[a-z_][a-z0-9_]*$`)
 
 // withoutPassword is a URL to the same database for any form of the given one.
 func withoutPassword(text string) string {

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/rs/zerolog"
+
+	"github.com/pgbell/pgbell/migrations"
 )
 
 // ErrAborted is returned by Run when Config.Abort was closed.
@@ -76,6 +78,11 @@ func (c Config) resolved() (Config, error) {
 	case c.Schema == "public":
 		mistakes = append(mistakes, errors.New("schema: public can't be dropped at the end; choose another name, such as pgbell_demo"))
 	}
+	if err := migrations.CheckSchema(c.Schema); err != nil {
+		mistakes = append(mistakes, err)
+	} else if strings.Contains(c.Schema, ".") {
+		mistakes = append(mistakes, fmt.Errorf("schema %q: the demo needs a name without a dot", c.Schema))
+	}
 	if _, err := pgx.ParseConfig(c.DatabaseURL); err != nil && c.DatabaseURL != "" {
 		mistakes = append(mistakes, errBadURL)
 	}
@@ -124,22 +131,15 @@ func Run(ctx context.Context, config Config) (Summary, error) {
 func run(ctx, working context.Context, config Config, leftovers *leftovers) (Summary, error) {
 	defer config.View.Close()
 	began := time.Now()
-	var home string
-	if err := leftovers.making(func() (_ func() error, err error) {
-		home, err = os.MkdirTemp("", "pgbell-demo-")
-		return func() error { return os.RemoveAll(home) }, err
-	}); err != nil {
-		return Summary{}, fmt.Errorf("make folder: %w", err)
-	}
 	database, err := openDatabase(ctx, config, leftovers)
 	if err != nil {
 		if ctx.Err() != nil {
-			return Summary{OK: config.For == 0, Interrupted: true, Unexpected: []string{}}, nil
+			return Summary{OK: config.For == 0, Interrupted: true, Types: map[string]Tally{}, Unexpected: []string{}}, nil
 		}
 		return Summary{}, err
 	}
 	s := &show{config: config, database: database, began: began, ledger: newLedger(), journal: &journal{}}
-	if s.application, err = newApplication(working, home, s.ledger); err != nil {
+	if s.application, err = newApplication(working, database.home, s.ledger); err != nil {
 		return Summary{}, err
 	}
 	return s.run(ctx, working)

@@ -16,6 +16,7 @@ type Lines struct {
 	seen   int // visits
 	warned int // unexpected
 	first  bool
+	phase  string
 }
 
 // NewLines returns a View that writes to out. What can't be written is dropped.
@@ -39,6 +40,10 @@ func (l *Lines) Frame(s Snapshot) {
 		l.first = true
 		_, _ = fmt.Fprintf(l.out, "first job completed %.2f s after the start\n", s.FirstCompleted.Seconds())
 	}
+	if s.Phase != l.phase && l.phase != "" {
+		_, _ = fmt.Fprintln(l.out, s.Phase)
+	}
+	l.phase = s.Phase
 	l.news("yours", s.Visits, s.Visitors, &l.seen)
 	l.news("unexpected", s.Unexpected, len(s.Unexpected), &l.warned)
 	_, _ = fmt.Fprintf(l.out, "%5.1f s  inserted %d (%.0f/s)  waiting %d  running %d  completed %d  failed %d  retried %d  refused %d  pickup p50 %.1f p95 %.1f p99 %.1f ms\n",

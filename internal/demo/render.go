@@ -3,7 +3,6 @@ package demo
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 	"unicode"
 )
@@ -116,25 +115,26 @@ func when(condition bool, s style) style {
 
 func tail(lines []string, count int) []string { return lines[max(len(lines)-count, 0):] }
 
-// cut shortens a line to width cells.
+// cut shortens a line to width cells, of which the last one says so.
 func cut(line []piece, width int) []piece {
-	left := max(width, 1)
-	for i, p := range line {
-		cells := textCells(p.text)
-		if cells <= left {
-			left -= cells
-			continue
-		}
-		var kept strings.Builder
-		for _, r := range p.text {
-			if left -= runeCells(r); left < 1 {
-				break
-			}
-			kept.WriteRune(r)
-		}
-		return append(line[:i:i], piece{kept.String() + "…", p.style})
+	total := 0
+	for _, p := range line {
+		total += textCells(p.text)
 	}
-	return line
+	if total <= width {
+		return line
+	}
+	var kept []piece
+	left := width - 1
+	for _, p := range line {
+		for i, r := range p.text {
+			if left -= runeCells(r); left < 0 {
+				return append(kept, piece{p.text[:i], p.style}, piece{"…", p.style})
+			}
+		}
+		kept = append(kept, p)
+	}
+	return kept
 }
 
 func textCells(text string) int {

@@ -102,6 +102,7 @@ func (s *show) follow(ctx, working context.Context, audit *audit, streaming *tas
 			interrupted = nil
 			s.phase = "stopping (Ctrl-C again: at once)"
 			deadline.Reset(drainInterrupted)
+			s.config.View.Frame(s.snapshot(time.Now()))
 		case <-inserted:
 			inserted = nil
 			if streaming.err != nil {
@@ -168,7 +169,7 @@ func (s *show) conclude(ctx, working context.Context) (Summary, error) {
 		return Summary{}, err
 	}
 	summary := s.ledger.summary()
-	summary.OK = summary.UnexpectedCount == 0 && (s.config.For == 0 || summary.Unfinished == 0)
+	summary.OK = summary.UnexpectedCount == 0 && (s.config.For == 0 || summary.Unfinished == 0 && !interrupted)
 	summary.Interrupted = interrupted
 	summary.FirstCompletedS = seconds(s.firstCompleted)
 	if !s.streaming.IsZero() {

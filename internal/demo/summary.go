@@ -7,7 +7,7 @@ import (
 
 // Summary is what a demo has come to; as JSON, what `pgbell demo --json` prints. Counts are of the stream's jobs alone.
 type Summary struct {
-	// OK: nothing was unexpected, and with Config.For nothing is unfinished.
+	// OK: nothing was unexpected, and with Config.For nothing is unfinished and the demo wasn't interrupted.
 	OK bool `json:"ok"`
 
 	// Inserted rows that were committed: all of them are Completed, Failed or Unfinished.
@@ -46,7 +46,7 @@ type Summary struct {
 	DurationS float64 `json:"duration_s"`
 	// Postgres is the server's version.
 	Postgres string `json:"postgres"`
-	// Interrupted: the demo was ended before its time, or had no end set.
+	// Interrupted: the demo was ended by its context: before its time, or as it had no end set.
 	Interrupted bool `json:"interrupted"`
 }
 
