@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	reapOften  = time.Second      // while other workers hold jobs
-	reapSeldom = 15 * time.Second // otherwise
+	reapOften  = time.Second     // while other workers hold jobs, and soon after a ring
+	reapSeldom = 3 * time.Second // otherwise: jobs can become due without a ring that we hear
 )
 
 // suspicion is what the reaper remembers of a worker whose presence it missed.
@@ -35,25 +35,24 @@ type suspect struct {
 // than its lease time, or when its presence was missing at each look for its dead_after and no heartbeat came meanwhile.
 func (d *Dispatcher) reapLoop(ctx context.Context) {
 	suspicions := map[int32]suspicion{}
-	next := time.Duration(0)
+	due := time.Now()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	last := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-d.reaperNudge:
-			// A ring: others may hold jobs soon. Never more often than once in reapOften.
-			if soon := reapOften - time.Since(last); soon < next {
-				next = soon
-				timer.Reset(max(soon, 0))
+			// A ring: others may hold jobs soon. Not at once, as those who claim them have not committed yet.
+			if soon := time.Now().Add(reapOften); soon.Before(due) {
+				due = soon
+				timer.Reset(reapOften)
 			}
 			continue
 		case <-timer.C:
 		}
-		last = time.Now()
-		next = d.reap(ctx, suspicions)
+		next := d.reap(ctx, suspicions)
+		due = time.Now().Add(next)
 		timer.Reset(next)
 	}
 }
