@@ -93,6 +93,9 @@ func (d *Dispatcher) run(ctx context.Context, a *attempt) {
 	d.log.Debug().Str("job_id", a.job.ID).Str("type", a.job.Type).Int("attempt", a.job.Attempt).
 		Dur("duration_ms", time.Since(a.begun)).Str("outcome", string(verdict.what)).Str("error", verdict.err).Msg("attempt ended")
 	if verdict.what == whatNothing {
+		if answer.Outcome == OutcomeSettled {
+			a.lane.metrics.settled[whatDone].Inc()
+		}
 		d.let(a)
 		return
 	}

@@ -39,8 +39,8 @@ func newMetrics() *metrics {
 	}
 	m := &metrics{
 		claimed: counters("jobs_claimed_total", "Jobs claimed.", "type"),
-		settledJobs: counters("jobs_settled_total", "Attempts whose outcome was written. done: completed; retry, fail: failed attempts "+
-			"(the last retry of a job is its failure); snooze, unavailable, back: attempts given back; hold: accepted, settled later.", "type", "outcome"),
+		settledJobs: counters("jobs_settled_total", "Attempts by what became of their job. done: completed; retry: failed, runs again; fail: failed for "+
+			"good; cancel: cancelled while it ran; snooze, unavailable, back: attempt given back; hold: accepted, settled later.", "type", "outcome"),
 		stale:     counter("settles_stale_total", "Outcomes that were refused, because their lease was no longer the job's."),
 		reaped:    counter("jobs_reaped_total", "Jobs taken back from dead workers, or past their held_until, by this process."),
 		pruned:    counter("jobs_pruned_total", "Finished jobs deleted after their retention, by this process."),
@@ -73,7 +73,7 @@ func (m *metrics) lane(name string) laneMetrics {
 		claimed: m.claimed.WithLabelValues(name), pickup: m.pickup.WithLabelValues(name), run: m.run.WithLabelValues(name),
 		settled: map[what]prometheus.Counter{},
 	}
-	for _, outcome := range []what{whatDone, whatRetry, whatFail, whatSnooze, whatUnavailable, whatBack, whatHold} {
+	for _, outcome := range []what{whatDone, whatRetry, whatFail, whatSnooze, whatUnavailable, whatBack, whatHold, whatCancel} {
 		bound.settled[outcome] = m.settledJobs.WithLabelValues(name, string(outcome))
 	}
 	return bound
@@ -106,7 +106,9 @@ func (l laneMetrics) end(took time.Duration) { l.run.Observe(took.Seconds()) }
 // settled counts a batch that was written; of its verdicts, written found their job still held by the lease.
 func (m *metrics) settled(batch []verdict, written int64) {
 	for _, v := range batch {
-		v.attempt.lane.metrics.settled[v.what].Inc()
+		if v.what != whatNothing {
+			v.attempt.lane.metrics.settled[v.what].Inc()
+		}
 	}
 	if stale := int64(len(batch)) - written; stale > 0 {
 		m.stale.Add(float64(stale))

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
@@ -22,6 +23,7 @@ const (
 	whatUnavailable what = "unavailable"
 	whatBack        what = "back"
 	whatHold        what = "hold"
+	whatCancel      what = "cancel" // of an attempt that did not complete, by a cancel that was asked for
 )
 
 // verdict is what is to be written of an attempt.
@@ -142,23 +144,24 @@ func (d *Dispatcher) write(ctx context.Context, batch []verdict, statement func(
 // an error that says why.
 func (d *Dispatcher) writeSingly(ctx context.Context, batch []verdict, statement func(context.Context, []verdict) (int64, error), refusal error) {
 	for _, v := range batch {
+		one := []verdict{v}
 		if len(batch) > 1 {
-			written, err := statement(ctx, []verdict{v})
+			written, err := statement(ctx, one)
 			if err == nil {
-				d.metrics.settled([]verdict{v}, written)
+				d.metrics.settled(one, written)
 				continue
 			}
 			refusal = err
 		}
 		d.log.Warn().Str("job_id", v.attempt.job.ID).Str("type", v.attempt.job.Type).Err(refusal).Msg("outcome of a job can't be stored")
-		v.what, v.output = whatFail, nil
-		v.err = storable("the outcome can't be stored: "+refusal.Error(), maxErrorText)
-		written, err := d.writeOther(ctx, []verdict{v})
+		one[0].what, one[0].output = whatFail, nil
+		one[0].err = storable("the outcome can't be stored: "+refusal.Error(), maxErrorText)
+		written, err := d.writeOther(ctx, one)
 		if err != nil {
 			d.log.Error().Str("job_id", v.attempt.job.ID).Err(err).Msg("settle job")
 			continue
 		}
-		d.metrics.settled([]verdict{v}, written)
+		d.metrics.settled(one, written)
 	}
 }
 
@@ -169,7 +172,19 @@ func (d *Dispatcher) writeDone(ctx context.Context, batch []verdict) (int64, err
 			outputs[v.attempt.job.Lease] = v.output
 		}
 	}
-	return d.writeBatch(ctx, d.sql.complete, batch, outputs, len(outputs))
+	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout())
+	defer cancel()
+	var text *string
+	if len(outputs) > 0 {
+		marshalled, err := json.Marshal(outputs)
+		if err != nil {
+			return 0, fmt.Errorf("marshal results: %w", err)
+		}
+		object := string(marshalled)
+		text = &object
+	}
+	ids, leases := keys(batch)
+	return execPlain(ctx, d.pool, d.sql.complete, ids, leases, text)
 }
 
 // ending is what settleSQL reads of a verdict.
@@ -184,24 +199,29 @@ func (d *Dispatcher) writeOther(ctx context.Context, batch []verdict) (int64, er
 	for _, v := range batch {
 		endings[v.attempt.job.Lease] = ending{v.what, v.err, v.delay.Seconds()}
 	}
-	return d.writeBatch(ctx, d.sql.settle, batch, endings, len(endings))
-}
-
-// writeBatch runs a settling statement, with what it says by lease unless that is nothing. It returns how many jobs it settled.
-func (d *Dispatcher) writeBatch(ctx context.Context, statement string, batch []verdict, byLease any, said int) (int64, error) {
+	text, err := json.Marshal(endings)
+	if err != nil {
+		return 0, fmt.Errorf("marshal outcomes: %w", err)
+	}
 	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout())
 	defer cancel()
-	var text *string
-	if said > 0 {
-		marshalled, err := json.Marshal(byLease)
-		if err != nil {
-			return 0, fmt.Errorf("marshal outcomes: %w", err)
-		}
-		object := string(marshalled)
-		text = &object
+	type row struct {
+		Lease pgtype.UUID
+		What  what
 	}
 	ids, leases := keys(batch)
-	return execPlain(ctx, d.pool, statement, ids, leases, text)
+	rows, err := queryPlain(ctx, d.pool, pgx.RowToStructByPos[row], d.sql.settle, ids, leases, string(text))
+	if err != nil {
+		return 0, err
+	}
+	became := make(map[pgtype.UUID]what, len(rows))
+	for _, r := range rows {
+		became[r.Lease] = r.What
+	}
+	for i := range batch {
+		batch[i].what = became[batch[i].attempt.job.lease] // a last retry is a failure; nothing: the lease was stale
+	}
+	return int64(len(rows)), nil
 }
 
 func keys(batch []verdict) (ids, leases []pgtype.UUID) {

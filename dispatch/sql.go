@@ -169,7 +169,7 @@ WHERE id = $1::uuid AND lease = $2::uuid AND status = 'processing'`
 // All other ends of an attempt. $1 ids, $2 leases, $3 a JSON object by lease of {what (see verdict), error, delay in seconds}.
 // retry and fail are failed attempts, noted in job_errors (the newest hundred of a job are kept). snooze, unavailable and
 // back give the attempt back; unavailable does so for 24 h at most. hold passes the job on to whoever has its lease. A
-// job whose cancel was asked for is cancelled, unless it is held on. Index: the primary key.
+// job whose cancel was asked for is cancelled, unless it is held on. Returns what became of each. Index: the primary key.
 const settleSQL = `WITH ended AS MATERIALIZED (
   SELECT j.id, j.lease, j.attempts, j.worker_id, j.started_at, s.error, s.delay,
     CASE
@@ -203,7 +203,7 @@ UPDATE {schema}.jobs j SET
   unavailable_since = CASE e.what WHEN 'unavailable' THEN coalesce(j.unavailable_since, now()) WHEN 'back' THEN j.unavailable_since END,
   lease = CASE e.what WHEN 'hold' THEN j.lease END, worker_id = NULL,
   held_until = CASE e.what WHEN 'hold' THEN now() + e.delay * interval '1 s' END
-FROM ended e WHERE j.id = e.id`
+FROM ended e WHERE j.id = e.id RETURNING e.lease, e.what`
 
 const registerSQL = `INSERT INTO {schema}.job_workers (name, version, schema_version, concurrency, types, lease_time, dead_after)
 VALUES ($1, $2, $3, $4, $5, $6::float8 * interval '1 s', $7::float8 * interval '1 s') RETURNING id`
