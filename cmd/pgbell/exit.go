@@ -33,8 +33,8 @@ func newExitCodesTopic() *cobra.Command {
   2    the command line or the configuration is wrong; nothing was done
   3    the database can't be reached, or refuses: wrong password, no such database, not enough rights, read-only
   4    pgbell is not installed in the schema, or in a version that this program can't work with; "pgbell migrate" mends it
-  130  a second SIGINT ended the program before it had stopped in order
-  143  a second SIGTERM did`,
+  130  SIGINT ended the command; of run and demo, a second SIGINT, before they had stopped in order
+  143  SIGTERM did; of run and demo, a second one`,
 	}
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -17,7 +16,7 @@ func (a *app) newLogger(settings config.Log) (zerolog.Logger, error) {
 	if err != nil {
 		return zerolog.Nop(), fmt.Errorf("log.level: %w", err)
 	}
-	var w io.Writer = a.stderr
+	w := a.stderr
 	if settings.Format == "console" || settings.Format == "auto" && isTerminal(a.stderr) {
 		w = zerolog.ConsoleWriter{
 			Out: a.stderr, TimeFormat: time.TimeOnly, NoColor: !a.colours(),

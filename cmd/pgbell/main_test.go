@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -36,9 +37,9 @@ func testMain(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(folder)
+	defer func() { _ = os.RemoveAll(folder) }()
 	binary = filepath.Join(folder, "pgbell")
-	if output, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+	if output, err := exec.Command("go", "build", raceFlag, "-o", binary, ".").CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build pgbell: %v\n%s", err, output)
 		return 1
 	}
@@ -55,6 +56,8 @@ func testMain(m *testing.M) int {
 //	database empty|migrated   a database of the script's own; DATABASE_URL is its URL
 //	sql STATEMENT             run it there
 //	login                     a role that may nothing; LOGIN_URL is its URL there, LOGIN its name
+//	libpq                     the PG* variables say where the database is, and DATABASE_URL nothing
+//	silentserver              SILENT_URL leads to a server that accepts connections and never answers
 //	exits CODE ARG...         pgbell must exit with that code, within 10 s
 func TestScripts(t *testing.T) {
 	t.Parallel()
@@ -82,6 +85,17 @@ func TestScripts(t *testing.T) {
 				script.Setenv("LOGIN", name)
 				script.Setenv("LOGIN_URL", loginURL)
 			},
+			"libpq": func(script *testscript.TestScript, _ bool, _ []string) {
+				conn, err := pgx.ParseConfig(script.Getenv("DATABASE_URL"))
+				script.Check(err)
+				for name, value := range map[string]string{"DATABASE_URL": "", "PGHOST": conn.Host, "PGPORT": strconv.Itoa(int(conn.Port)),
+					"PGUSER": conn.User, "PGPASSWORD": conn.Password, "PGDATABASE": conn.Database, "PGSSLMODE": "disable"} {
+					script.Setenv(name, value)
+				}
+			},
+			"silentserver": func(script *testscript.TestScript, _ bool, _ []string) {
+				script.Setenv("SILENT_URL", "postgres://u:hush@"+silentServer(t)+"/d?sslmode=disable")
+			},
 			"exits": func(script *testscript.TestScript, _ bool, args []string) {
 				want, err := strconv.Atoi(args[0])
 				script.Check(err)
@@ -105,6 +119,17 @@ func TestScripts(t *testing.T) {
 	})
 }
 
+// silentServer returns its address. The kernel accepts; nobody reads.
+func silentServer(t *testing.T) string {
+	t.Helper()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = silent.Close() })
+	return silent.Addr().String()
+}
+
 func runSQL(databaseURL, statement string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -112,7 +137,7 @@ func runSQL(databaseURL, statement string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close(ctx)
+	defer func() { _ = conn.Close(ctx) }()
 	_, err = conn.Exec(ctx, statement)
 	return err
 }

@@ -90,7 +90,7 @@ func TestStatements(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(context.WithoutCancel(t.Context()))
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
 	for name, statement := range map[string]string{"enqueue": sqlEnqueue, "jobs": sqlJobs, "job": sqlJob, "errors": sqlJobErrors,
 		"retry": sqlRetry, "cancel": sqlCancel, "backlog": sqlBacklog} {
 		if _, err := conn.Prepare(t.Context(), name, inSchema(statement, settings)); err != nil {

@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -29,17 +27,13 @@ func execute(args []string, stdin io.Reader, stdout, stderr io.Writer, environ [
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, environ: environ}
 	root := a.newRootCommand()
 	root.SetArgs(args)
-	ctx, stop := untilSignal(context.Background(), os.Exit)
-	defer stop()
-	command, err := root.ExecuteContextC(ctx)
+	// No signal is caught here: a command ends of it, and the server rolls back what it had begun.
+	command, err := root.ExecuteContextC(context.Background())
 	if err == nil {
 		return exitOK
 	}
 	if !a.started {
 		err = &failure{code: exitUsage, err: err, hint: fmt.Sprintf("run %q", command.CommandPath()+" --help")}
-	}
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		err = &failure{code: exitFailure, err: errors.New("interrupted")}
 	}
 	return report(stderr, err)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -34,7 +35,9 @@ While the database can't be reached it waits, and says what for. It serves /heal
 			if err != nil {
 				return err
 			}
-			return a.run(command.Context(), settings, migrate)
+			ctx, stop := untilSignal(command.Context(), os.Exit)
+			defer stop()
+			return a.run(ctx, settings, migrate)
 		},
 	}
 	command.Flags().BoolVar(&migrate, "migrate", false, "migrate up first")

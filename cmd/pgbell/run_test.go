@@ -118,7 +118,7 @@ func (s *sidecar) get(path string) (int, string) {
 	if err != nil {
 		return 0, err.Error()
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(response.Body)
 	if err != nil {
 		return 0, err.Error()
@@ -236,7 +236,7 @@ func TestRunEndsItsJobsAtSIGTERM(t *testing.T) {
 	folder := t.TempDir()
 	s := runSidecar(t, url, "handlers: {slow: {subprocess: {command: [sh, -c, 'touch \"$0/began\"; while ! [ -e \"$0/end\" ]; do sleep 0.02; done', '"+folder+"']}}}\n")
 	s.awaitReady()
-	running, waiting := insert(t, pool, "slow", "{}"), ""
+	running := insert(t, pool, "slow", "{}")
 	eventually(t, "the job's start", func() bool { return exists(filepath.Join(folder, "began")) })
 	s.signal(syscall.SIGTERM)
 	eventually(t, "the stop of claims", func() bool {
@@ -244,7 +244,7 @@ func TestRunEndsItsJobsAtSIGTERM(t *testing.T) {
 		return code == http.StatusServiceUnavailable && strings.Contains(body, "stopping")
 	})
 	// The job goes on, and what comes after the signal is not claimed.
-	waiting = insert(t, pool, "slow", "{}")
+	waiting := insert(t, pool, "slow", "{}")
 	if err := os.WriteFile(filepath.Join(folder, "end"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

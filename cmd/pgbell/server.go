@@ -4,8 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	stdlog "log"
+	"log/slog"
 	"net"
 	"net/http"
 	"syscall"
@@ -66,7 +65,7 @@ func newServer(ctx context.Context, settings *config.Config, logger zerolog.Logg
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    8 << 10,
 		// What clients do wrong is theirs to know.
-		ErrorLog: stdlog.New(io.Discard, "", 0),
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo),
 	}
 	return s, nil
 }
@@ -98,6 +97,8 @@ func (s *server) run(ctx context.Context) error {
 	if err := s.http.Shutdown(ending); err != nil {
 		_ = s.http.Close()
 	}
-	<-served
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve: %w", err)
+	}
 	return nil
 }

@@ -25,9 +25,8 @@ func untilSignal(parent context.Context, exit func(code int)) (ctx context.Conte
 					cancel()
 					continue
 				}
-				if number, ok := got.(syscall.Signal); ok {
-					exit(exitSignal + int(number))
-				}
+				number, _ := got.(syscall.Signal)
+				exit(exitSignal + int(number))
 			}
 		}
 	}()

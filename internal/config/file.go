@@ -57,7 +57,7 @@ func (r *reader) unknown(path string, entry entry, fields []field) {
 	for _, field := range fields {
 		names = append(names, field.name)
 	}
-	hint := ""
+	var hint string
 	if near := nearest(entry.name, names); near != "" {
 		hint = fmt.Sprintf("did you mean %q?", near)
 	} else if elsewhere := moved(entry.name); elsewhere != "" {
