@@ -35,7 +35,7 @@ SQL function when the dispatcher hands the job over, one statement before the fu
 
 With --json, one object is printed at the end: ok, inserted, completed, failed, unfinished, retried (attempts after a
 job's first), refused (by unique_key), rolled_back, others (run, but not inserted by the demo), p50, p95 and p99 (pickup
-in milliseconds; pickup_ms has them too, with max and count), types (the counts by type), verified, unexpected
+in milliseconds; pickup_ms has them too, with max and count), types (counts and pickup_ms by type), verified, unexpected
 (what is not as it should be) and unexpected_count, first_completed_s (from the start), duration_s, postgres, interrupted.`
 
 // newDemoCommand shows pgbell at work.

@@ -134,7 +134,7 @@ func run(ctx, working context.Context, config Config, leftovers *leftovers) (Sum
 	database, err := openDatabase(ctx, config, leftovers)
 	if err != nil {
 		if ctx.Err() != nil {
-			return Summary{OK: config.For == 0, Interrupted: true, Types: map[string]Tally{}, Unexpected: []string{}}, nil
+			return Summary{OK: config.For == 0, Interrupted: true, Types: map[string]TypeSummary{}, Unexpected: []string{}}, nil
 		}
 		return Summary{}, err
 	}

@@ -66,7 +66,8 @@ type ledger struct {
 
 	final               map[string]Tally // by type, of jobs that aren't open
 	pickup, recent      samples
-	pickupNow           Pickup // of pickup, not older than pickupEvery
+	pickupOf            map[string]*samples // by type
+	pickupNow           Pickup              // of pickup, not older than pickupEvery
 	pickupAt            time.Time
 	inserted            map[string]int // by type
 	refused, rolledBack int
@@ -76,11 +77,15 @@ type ledger struct {
 }
 
 func newLedger() *ledger {
-	return &ledger{
+	l := &ledger{
 		entries: map[string]*entry{}, open: map[string]*entry{}, early: map[string]*earlyStart{}, undone: map[string]string{},
 		final: map[string]Tally{}, inserted: map[string]int{},
-		pickup: samples{limit: maxSamples}, recent: samples{limit: maxRecent},
+		pickup: samples{limit: maxSamples}, recent: samples{limit: maxRecent}, pickupOf: map[string]*samples{},
 	}
+	for _, way := range ways {
+		l.pickupOf[way.jobType] = &samples{limit: maxSamples / len(ways)}
+	}
+	return l
 }
 
 // insertedAt records jobs whose insert was committed, with the ids that the database gave them.
@@ -134,8 +139,10 @@ func (l *ledger) started(id string, attempt int, at time.Time) {
 func (l *ledger) start(e *entry, attempt int, at time.Time) {
 	e.starts++
 	if attempt == 1 && e.starts == 1 && e.job.delay == 0 {
-		l.pickup.add(at.Sub(e.committed))
-		l.recent.add(at.Sub(e.committed))
+		passed := at.Sub(e.committed)
+		l.pickup.add(passed)
+		l.recent.add(passed)
+		l.pickupOf[e.job.jobType].add(passed)
 	}
 }
 

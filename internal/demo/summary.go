@@ -32,8 +32,8 @@ type Summary struct {
 	// PickupMS is from an insert's commit to the start of the handler; see the package comment.
 	PickupMS Pickup `json:"pickup_ms"`
 
-	// Types has the counts by job type.
-	Types map[string]Tally `json:"types"`
+	// Types has the counts and pickup times by job type.
+	Types map[string]TypeSummary `json:"types"`
 	// Verified jobs were compared with their rows and effects.
 	Verified int `json:"verified"`
 	// Unexpected says what was not as it should be, at most 50 lines; UnexpectedCount counts all.
@@ -50,12 +50,21 @@ type Summary struct {
 	Interrupted bool `json:"interrupted"`
 }
 
+// TypeSummary is what became of the stream's jobs of one type.
+type TypeSummary struct {
+	Tally
+	PickupMS Pickup `json:"pickup_ms"`
+}
+
 // summary of what the ledger knows.
 func (l *ledger) summary() Summary {
 	s := l.counts()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s.PickupMS = l.pickup.pickup()
+	for jobType, times := range l.pickupOf {
+		s.Types[jobType] = TypeSummary{s.Types[jobType].Tally, times.pickup()}
+	}
 	s.P50, s.P95, s.P99 = s.PickupMS.P50, s.PickupMS.P95, s.PickupMS.P99
 	return s
 }
@@ -66,10 +75,11 @@ func (l *ledger) counts() Summary {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := Summary{
-		Refused: l.refused, RolledBack: l.rolledBack, Types: types, Verified: l.verified,
+		Refused: l.refused, RolledBack: l.rolledBack, Types: map[string]TypeSummary{}, Verified: l.verified,
 		Unexpected: append([]string{}, l.unexpected...), UnexpectedCount: len(l.unexpected) + l.unexpectedMore,
 	}
-	for _, count := range types {
+	for jobType, count := range types {
+		s.Types[jobType] = TypeSummary{Tally: count}
 		s.Inserted += count.Inserted
 		s.Completed += count.Completed
 		s.Failed += count.Failed

@@ -68,7 +68,7 @@ func (s *show) snapshot(now time.Time) Snapshot {
 	}
 	for _, way := range ways {
 		counts := summary.Types[way.jobType]
-		shot.Types = append(shot.Types, TypeCounts{way.jobType, way.way, counts})
+		shot.Types = append(shot.Types, TypeCounts{way.jobType, way.way, counts.Tally})
 		shot.Total.waiting += counts.waiting
 		shot.Total.running += counts.running
 	}
