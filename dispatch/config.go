@@ -68,7 +68,13 @@ type Config struct {
 	Logger zerolog.Logger
 }
 
-// Retention says how long finished jobs are kept, by their end. Negative keeps them for ever.
+// Special values of a Retention.
+const (
+	KeepForever time.Duration = -1
+	KeepNothing time.Duration = 1 // until the next walk over the table
+)
+
+// Retention says how long finished jobs are kept, by their end: a time, KeepForever or KeepNothing.
 type Retention struct {
 	// Completed jobs. Defaults to 7 days.
 	Completed time.Duration

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
@@ -53,12 +53,13 @@ func (a *app) run(ctx context.Context, settings *config.Config, migrate bool) er
 	for _, warning := range settings.Warnings {
 		logger.Warn().Str("warning", warning).Msg("odd configuration")
 	}
-	work, err := a.newPool(settings, "pgbell worker", workConns)
+	var pooled atomic.Bool // known before either pool connects
+	work, err := a.newPool(settings, "pgbell worker", workConns, &pooled)
 	if err != nil {
 		return err
 	}
 	defer work.Close()
-	functions, err := a.newPool(settings, "pgbell sqlfunc", max(1, sqlFuncConns(settings)))
+	functions, err := a.newPool(settings, "pgbell sqlfunc", max(1, sqlFuncConns(settings)), &pooled)
 	if err != nil {
 		return err
 	}
@@ -93,8 +94,13 @@ func (a *app) run(ctx context.Context, settings *config.Config, migrate bool) er
 		Str("database", databaseName(work)).Msg("pgbell starts")
 
 	start := func(ctx context.Context) error {
-		if err := a.awaitDatabase(ctx, settings, logger, migrate); err != nil {
+		if err := a.awaitDatabase(ctx, settings, logger, migrate, &pooled); err != nil {
 			return err
+		}
+		if pooled.Load() {
+			// A scrape may have connected before it was known.
+			work.Reset()
+			functions.Reset()
 		}
 		// Each is needed by those before it until they have ended.
 		return runGroup(ctx, actor{"dispatcher", dispatcher.Run}, actor{"listener", bell.Run}, actor{"guard", guardRun(settings, guard)})
@@ -144,10 +150,18 @@ func dispatchConfig(settings *config.Config, built *handlers, bell *listener.Lis
 		Poll: settings.Poll, LeaseTime: settings.LeaseTime, DeadAfter: settings.DeadAfter, ManualLease: settings.ManualLease,
 		// For dispatch, 0 means the default.
 		ShutdownGrace: max(settings.ShutdownGrace, time.Nanosecond),
-		Retention: dispatch.Retention{Completed: settings.Retention.Completed, Failed: settings.Retention.Failed,
-			Cancelled: settings.Retention.Cancelled},
+		Retention: dispatch.Retention{Completed: orNothing(settings.Retention.Completed), Failed: orNothing(settings.Retention.Failed),
+			Cancelled: orNothing(settings.Retention.Cancelled)},
 		Version: version, Logger: logger,
 	}
+}
+
+// orNothing: for dispatch, 0 means the default.
+func orNothing(age time.Duration) time.Duration {
+	if age == 0 {
+		return dispatch.KeepNothing
+	}
+	return age
 }
 
 // databaseName says where the jobs are, without user and password.
@@ -165,10 +179,10 @@ const (
 
 // awaitDatabase returns when the database answers and its schema fits. It waits for a database that can't be reached or
 // refuses, but a schema or rights that don't fit need a person: those are errors.
-func (a *app) awaitDatabase(ctx context.Context, settings *config.Config, logger zerolog.Logger, migrate bool) error {
+func (a *app) awaitDatabase(ctx context.Context, settings *config.Config, logger zerolog.Logger, migrate bool, pooled *atomic.Bool) error {
 	waiting := newWaiting(logger)
 	for {
-		err := a.tryDatabase(ctx, settings, logger, migrate)
+		err := a.tryDatabase(ctx, settings, logger, migrate, pooled)
 		if err == nil {
 			waiting.over()
 			return nil
@@ -186,17 +200,27 @@ func (a *app) awaitDatabase(ctx context.Context, settings *config.Config, logger
 	}
 }
 
-func (a *app) tryDatabase(ctx context.Context, settings *config.Config, logger zerolog.Logger, migrate bool) error {
-	if !migrate {
-		return a.withConn(ctx, settings, func(*pgx.Conn) error { return nil })
-	}
+func (a *app) tryDatabase(ctx context.Context, settings *config.Config, logger zerolog.Logger, migrate bool, pooled *atomic.Bool) error {
 	conn, err := a.connect(ctx, settings)
 	if err != nil {
 		return err
 	}
 	defer closeConn(ctx, conn)
-	if err := migrations.Up(ctx, conn, migrations.Config{Schema: settings.Database.Schema, Logger: logger}); err != nil {
-		return diagnoseMigration(conn, err)
+	if migrate {
+		if err := migrations.Up(ctx, conn, migrations.Config{Schema: settings.Database.Schema, Logger: logger}); err != nil {
+			return diagnoseMigration(conn, err)
+		}
 	}
-	return migrations.Check(ctx, conn, settings.Database.Schema)
+	if err := checkSchema(ctx, conn, settings); err != nil {
+		return err
+	}
+	found, err := behindPooler(ctx, conn)
+	if err != nil {
+		return statementFailed(conn, "look for a pooler", err)
+	}
+	if found {
+		logger.Info().Msg("database.url leads through a transaction pooler: no prepared statements are used")
+	}
+	pooled.Store(found)
+	return nil
 }
