@@ -28,8 +28,7 @@ type demoProcess struct {
 
 func startDemo(t *testing.T, args ...string) *demoProcess {
 	t.Helper()
-	// Not t.TempDir: as root, the server runs as another user, who must get there.
-	folder, err := os.MkdirTemp("", "pgbell-demo-test-")
+	folder, err := os.MkdirTemp("", "pgbell-demo-test-") //nolint:usetesting // as root, the server runs as another user, who must get there
 	if err != nil {
 		t.Fatal(err)
 	}

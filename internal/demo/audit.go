@@ -35,13 +35,12 @@ func (a *audit) look(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("look at jobs: %w", err)
 	}
-	var id, status string
-	var attempts int
-	if _, err := pgx.ForEachRow(rows, []any{&id, &status, &attempts}, func() error {
-		a.ledger.observe(id, status, attempts)
-		return nil
-	}); err != nil {
+	seen, err := pgx.CollectRows(rows, pgx.RowToStructByPos[sighting])
+	if err != nil {
 		return fmt.Errorf("look at jobs: %w", err)
+	}
+	for _, job := range seen {
+		a.ledger.observe(job)
 	}
 	return nil
 }
@@ -119,15 +118,13 @@ func (a *audit) checkBatch(ctx context.Context, jobs []*entry) error {
 	if err != nil {
 		return err
 	}
-	found := make(map[string]*row, len(jobs))
-	var id string
-	var r row
-	if _, err := pgx.ForEachRow(rows, []any{&id, &r.status, &r.attempts, &r.ended, &r.error, &r.result, &r.errors, &r.effects}, func() error {
-		one := r
-		found[id] = &one
-		return nil
-	}); err != nil {
+	all, err := pgx.CollectRows(rows, pgx.RowToAddrOfStructByPos[row])
+	if err != nil {
 		return err
+	}
+	found := make(map[string]*row, len(all))
+	for _, r := range all {
+		found[r.ID] = r
 	}
 	a.ledger.verify(jobs, found)
 	return nil

@@ -20,9 +20,9 @@ import (
 	"github.com/pgbell/pgbell/migrations"
 )
 
-// errBadURL says nothing of what was given: the parser's message would quote parts of it, and a mistake often stands next to the password.
+// errBadURL says nothing of what was given: the parser would quote it, and a mistake often stands next to the password.
 var errBadURL = errors.New("the database URL can't be parsed; write postgres://user:password@host:5432/database with " +
-	"special characters in the password percent-encoded, or host=... user=... dbname=...")
+	"special characters in the password percent-encoded, or keywords and values such as host=H user=U dbname=D")
 
 const (
 	connectTimeout = 10 * time.Second

@@ -198,19 +198,25 @@ func (l *ledger) openIDs(limit int) []string {
 	return ids
 }
 
-// observe takes note of a job's row as it is now.
-func (l *ledger) observe(id, status string, attempts int) {
+// sighting is a job's row as it is now.
+type sighting struct {
+	ID, Status string
+	Attempts   int
+}
+
+// observe takes note of a sighting.
+func (l *ledger) observe(seen sighting) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	e := l.open[id]
+	e := l.open[seen.ID]
 	if e == nil {
 		return
 	}
-	e.status, e.attempts = status, attempts
+	e.status, e.attempts = seen.Status, seen.Attempts
 	if !e.final() {
 		return
 	}
-	delete(l.open, id)
+	delete(l.open, e.id)
 	counts := l.final[e.job.jobType]
 	counts.add(e)
 	l.final[e.job.jobType] = counts

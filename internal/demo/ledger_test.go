@@ -15,7 +15,7 @@ func aJob() plannedJob {
 }
 
 func asWanted() row {
-	return row{status: statusCompleted, attempts: 2, errors: 1, effects: 1, ended: true, result: 5, error: "of the first attempt"}
+	return row{Status: statusCompleted, Attempts: 2, Errors: 1, Effects: 1, Ended: true, Result: 5, Error: "of the first attempt"}
 }
 
 func TestDifferences(t *testing.T) {
@@ -25,16 +25,16 @@ func TestDifferences(t *testing.T) {
 		want   string
 	}{
 		"as wanted":       {func(*entry, *row) {}, ""},
-		"status":          {func(_ *entry, r *row) { r.status = statusPending }, "status is pending, not completed"},
-		"attempts":        {func(_ *entry, r *row) { r.attempts = 3 }, "attempts is 3, not 2"},
+		"status":          {func(_ *entry, r *row) { r.Status = statusPending }, "status is pending, not completed"},
+		"attempts":        {func(_ *entry, r *row) { r.Attempts = 3 }, "attempts is 3, not 2"},
 		"run once more":   {func(e *entry, _ *row) { e.starts = 3 }, "number of runs seen by the application is 3, not 2"},
 		"never run":       {func(e *entry, _ *row) { e.starts = 0 }, "number of runs seen by the application is 0, not 2"},
-		"errors":          {func(_ *entry, r *row) { r.errors = 0 }, "number of rows in job_errors is 0, not 1"},
-		"effect twice":    {func(_ *entry, r *row) { r.effects = 2 }, "number of effects is 2, not 1"},
-		"no effect":       {func(_ *entry, r *row) { r.effects = 0 }, "number of effects is 0, not 1"},
-		"not ended":       {func(_ *entry, r *row) { r.ended = false }, "completed_at set is false, not true"},
-		"another's":       {func(_ *entry, r *row) { r.result = 6 }, "job named in the result is 6, not 5"},
-		"failed, no text": {func(e *entry, r *row) { e.job.want.status, r.status, r.error = statusFailed, statusFailed, "" }, "error set is false, not true"},
+		"errors":          {func(_ *entry, r *row) { r.Errors = 0 }, "number of rows in job_errors is 0, not 1"},
+		"effect twice":    {func(_ *entry, r *row) { r.Effects = 2 }, "number of effects is 2, not 1"},
+		"no effect":       {func(_ *entry, r *row) { r.Effects = 0 }, "number of effects is 0, not 1"},
+		"not ended":       {func(_ *entry, r *row) { r.Ended = false }, "completed_at set is false, not true"},
+		"another's":       {func(_ *entry, r *row) { r.Result = 6 }, "job named in the result is 6, not 5"},
+		"failed, no text": {func(e *entry, r *row) { e.job.want.status, r.Status, r.Error = statusFailed, statusFailed, "" }, "error set is false, not true"},
 	} {
 		e, r := &entry{job: aJob(), starts: 2}, asWanted()
 		test.change(e, &r)
@@ -90,10 +90,10 @@ func TestLedgerCountsByStatus(t *testing.T) {
 	t.Parallel()
 	l := newLedger()
 	l.insertedAt(time.Now(), []string{"a", "b", "c", "d"}, []plannedJob{aJob(), aJob(), aJob(), aJob()})
-	l.observe("a", statusCompleted, 2)
-	l.observe("b", statusFailed, 3)
-	l.observe("c", statusProcessing, 1)
-	l.observe("a", statusPending, 0) // final is final: what comes later is for verify to find
+	l.observe(sighting{"a", statusCompleted, 2})
+	l.observe(sighting{"b", statusFailed, 3})
+	l.observe(sighting{"c", statusProcessing, 1})
+	l.observe(sighting{"a", statusPending, 0}) // final is final: what comes later is for verify to find
 	want := Tally{Inserted: 4, Completed: 1, Failed: 1, Retried: 3, waiting: 1, running: 1}
 	if got := l.byType()[typePayment]; got != want {
 		t.Errorf("%+v, want %+v", got, want)
@@ -111,7 +111,7 @@ func TestLedgerIsBounded(t *testing.T) {
 		id := fmt.Sprint(i)
 		l.insertedAt(time.Now(), []string{id}, []plannedJob{aJob()})
 		if i != 7 {
-			l.observe(id, statusCompleted, 1)
+			l.observe(sighting{id, statusCompleted, 1})
 		}
 		l.surprise("surprise %d", i)
 	}
@@ -140,7 +140,7 @@ func TestVerifyNamesTheJob(t *testing.T) {
 	t.Parallel()
 	l := newLedger()
 	good, bad := asWanted(), asWanted()
-	bad.effects, bad.error = 2, "boom\x1b[31m"
+	bad.Effects, bad.Error = 2, "boom\x1b[31m"
 	jobs := []*entry{{id: "good", job: aJob(), starts: 2}, {id: "bad", job: aJob(), starts: 2}, {id: "lost", job: aJob(), starts: 2}}
 	l.verify(jobs, map[string]*row{"good": &good, "bad": &bad})
 	want := []string{

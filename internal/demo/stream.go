@@ -124,23 +124,28 @@ func (s *stream) insertDuplicate(ctx context.Context, jobs []plannedJob) error {
 	return nil
 }
 
+// numbered tells which of the planned jobs got which id.
+type numbered struct {
+	ID     string
+	Number int64
+}
+
 func (s *stream) insertBulk(ctx context.Context, jobs []plannedJob) error {
 	first, last := jobs[0].number, jobs[len(jobs)-1].number
 	rows, err := s.conn.Query(ctx, s.sql.insertBulk, jobs[0].jobType, first, last)
 	if err != nil {
 		return err
 	}
-	ids := make([]string, len(jobs))
-	var id string
-	var number int64
-	_, err = pgx.ForEachRow(rows, []any{&id, &number}, func() error {
-		ids[number-first] = id
-		return nil
-	})
+	inserted, err := pgx.CollectRows(rows, pgx.RowToStructByPos[numbered])
 	if err != nil {
 		return err
 	}
-	s.ledger.insertedAt(time.Now(), ids, jobs)
+	committed := time.Now()
+	ids := make([]string, len(jobs))
+	for _, one := range inserted {
+		ids[one.Number-first] = one.ID
+	}
+	s.ledger.insertedAt(committed, ids, jobs)
 	return nil
 }
 

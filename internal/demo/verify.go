@@ -7,13 +7,14 @@ import (
 
 // row is what the database says of a job at the end.
 type row struct {
-	status   string
-	attempts int
-	errors   int   // rows in job_errors
-	effects  int   // rows that its SQL function wrote
-	ended    bool  // completed_at is set
-	result   int64 // "demo" in its result: which job the handler thinks it ran
-	error    string
+	ID       string
+	Status   string
+	Attempts int
+	Ended    bool // completed_at is set
+	Error    string
+	Result   int64 // "demo" in its result: which job the handler thinks it ran
+	Errors   int   // rows in job_errors
+	Effects  int   // rows that its SQL function wrote
 }
 
 // differences says what of a job is not as its scenario leads to, nothing if all is well. A nil found is a missing row.
@@ -28,16 +29,16 @@ func differences(e *entry, found *row) []string {
 		}
 	}
 	want := e.job.want
-	differs("status", found.status, want.status)
-	differs("attempts", found.attempts, want.attempts)
+	differs("status", found.Status, want.status)
+	differs("attempts", found.Attempts, want.attempts)
 	differs("number of runs seen by the application", e.starts, want.attempts)
-	differs("number of rows in job_errors", found.errors, want.errors)
-	differs("number of effects", found.effects, want.effects)
-	differs("completed_at set", found.ended, true)
+	differs("number of rows in job_errors", found.Errors, want.errors)
+	differs("number of effects", found.Effects, want.effects)
+	differs("completed_at set", found.Ended, true)
 	if want.status == statusCompleted {
-		differs("job named in the result", found.result, e.job.number)
+		differs("job named in the result", found.Result, e.job.number)
 	} else {
-		differs("error set", found.error != "", true)
+		differs("error set", found.Error != "", true)
 	}
 	return all
 }
@@ -53,8 +54,8 @@ func (l *ledger) verify(jobs []*entry, rows map[string]*row) {
 		if len(all) == 0 {
 			continue
 		}
-		if found != nil && found.error != "" {
-			all = append(all, "its error: "+found.error)
+		if found != nil && found.Error != "" {
+			all = append(all, "its error: "+found.Error)
 		}
 		l.note("%s %s (%s): %s", e.job.jobType, e.id, e.job.scenario, oneLine(strings.Join(all, "; ")))
 	}
