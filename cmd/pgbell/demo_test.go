@@ -28,7 +28,8 @@ type demoProcess struct {
 
 func startDemo(t *testing.T, args ...string) *demoProcess {
 	t.Helper()
-	folder, err := os.MkdirTemp("", "pgbell-demo-test-") //nolint:usetesting // as root, the server runs as another user, who must get there
+	// Not t.TempDir: as root, the server runs as another user, who must get there.
+	folder, err := os.MkdirTemp("", "pgbell-demo-test-")
 	if err != nil {
 		t.Fatal(err)
 	}
