@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
@@ -56,7 +57,7 @@ database, within 10 seconds, and looks whether the schema fits: exit 3 or 4 if n
 
 // checkForRun finds the mistakes that run would stop at.
 func (a *app) checkForRun(settings *config.Config) error {
-	pool, err := a.newPool(settings, "pgbell command", workConns)
+	pool, err := a.newPool(settings, "pgbell command", workConns, &atomic.Bool{})
 	if err != nil {
 		return err
 	}

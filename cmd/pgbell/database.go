@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -38,20 +39,35 @@ func (a *app) connConfig(settings *config.Config, url, name string) (*pgx.ConnCo
 	if err != nil {
 		return nil, &failure{code: exitUsage, err: errors.New("database.url can't be parsed"), hint: "check the PG* variables"}
 	}
-	adjustConn(conn, name, isPooled(settings, url))
+	adjustConn(conn, name)
+	if isPooled(settings, url) {
+		forgoPrepared(conn)
+	}
 	return conn, nil
 }
 
-func adjustConn(conn *pgx.ConnConfig, name string, pooled bool) {
+func adjustConn(conn *pgx.ConnConfig, name string) {
 	// The one startup parameter that poolers know and keep for each client.
 	conn.RuntimeParams["application_name"] = name
 	if conn.ConnectTimeout == pgxDialTimeout {
 		conn.ConnectTimeout = dialTimeout
 	}
-	if pooled && conn.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
-		// A prepared statement stays behind in a server connection that a transaction pooler gives to others.
+}
+
+// forgoPrepared: a prepared statement stays behind in a server connection that a transaction pooler gives to others.
+func forgoPrepared(conn *pgx.ConnConfig) {
+	if conn.DefaultQueryExecMode == pgx.QueryExecModeCacheStatement {
 		conn.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	}
+}
+
+// behindPooler asks the server for its process: a pooler has told the client another.
+func behindPooler(ctx context.Context, conn *pgx.Conn) (bool, error) {
+	var answers uint32
+	if err := conn.QueryRow(ctx, sqlProcess).Scan(&answers); err != nil {
+		return false, fmt.Errorf("ask for the server process: %w", err)
+	}
+	return answers != conn.PgConn().PID(), nil
 }
 
 // isPooled: who names a direct connection beside this one says that this one isn't direct.
@@ -80,6 +96,7 @@ func (a *app) connect(ctx context.Context, settings *config.Config) (*pgx.Conn, 
 	if err != nil {
 		return nil, err
 	}
+	forgoPrepared(conn) // nothing is run twice
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	made, err := pgx.ConnectConfig(ctx, conn)
@@ -96,14 +113,19 @@ func (a *app) withConn(ctx context.Context, settings *config.Config, work func(*
 		return err
 	}
 	defer closeConn(ctx, conn)
-	if err := migrations.Check(ctx, conn, settings.Database.Schema); err != nil {
-		var answer *pgconn.PgError
-		if errors.As(err, &answer) {
-			return statementFailed(conn, "check the schema", err)
-		}
+	if err := checkSchema(ctx, conn, settings); err != nil {
 		return err
 	}
 	return work(conn)
+}
+
+func checkSchema(ctx context.Context, conn *pgx.Conn, settings *config.Config) error {
+	err := migrations.Check(ctx, conn, settings.Database.Schema)
+	var answer *pgconn.PgError
+	if errors.As(err, &answer) {
+		return statementFailed(conn, "check the schema", err)
+	}
+	return err
 }
 
 func closeConn(ctx context.Context, conn *pgx.Conn) {
@@ -112,8 +134,8 @@ func closeConn(ctx context.Context, conn *pgx.Conn) {
 	_ = conn.Close(ctx)
 }
 
-// newPool makes a pool; it connects when it is used.
-func (a *app) newPool(settings *config.Config, name string, conns int) (*pgxpool.Pool, error) {
+// newPool makes a pool; it connects when it is used, without prepared statements if pooled says so by then.
+func (a *app) newPool(settings *config.Config, name string, conns int, pooled *atomic.Bool) (*pgxpool.Pool, error) {
 	if _, err := a.connConfig(settings, settings.Database.URL, name); err != nil {
 		return nil, err
 	}
@@ -121,7 +143,14 @@ func (a *app) newPool(settings *config.Config, name string, conns int) (*pgxpool
 	if err != nil {
 		return nil, &failure{code: exitUsage, err: errors.New("database.url has a pool_ setting that can't be parsed")}
 	}
-	adjustConn(pool.ConnConfig, name, isPooled(settings, settings.Database.URL))
+	adjustConn(pool.ConnConfig, name)
+	named := isPooled(settings, settings.Database.URL)
+	pool.BeforeConnect = func(_ context.Context, conn *pgx.ConnConfig) error {
+		if named || pooled.Load() {
+			forgoPrepared(conn)
+		}
+		return nil
+	}
 	if !strings.Contains(settings.Database.URL, "pool_max_conns") {
 		pool.MaxConns = int32(conns)
 	}

@@ -28,6 +28,9 @@ FROM {schema}.job_errors e WHERE e.job_id = $1::uuid ORDER BY e.failed_at DESC L
 	sqlRetry  = `SELECT {schema}.retry_job($1::uuid)::text, 'pending'`
 	sqlCancel = `SELECT NULL::text, {schema}.cancel_job($1::uuid)::text`
 
+	// sqlProcess tells which process of the server answers.
+	sqlProcess = `SELECT pg_catalog.pg_backend_pid()`
+
 	// sqlBacklog counts pending jobs and finds the oldest due one for each type. It hops from type to type, and within one
 	// from priority to priority, on the index jobs_claim, and counts no further than $2: its cost is bounded by $1 types,
 	// $2 rows and $3 priorities of each. The last row, with a null type, counts what is left after $1 types.
