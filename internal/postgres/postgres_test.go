@@ -236,14 +236,14 @@ func start(t *testing.T, options postgres.Options) *postgres.Server {
 	return server
 }
 
-// shared is a temporary folder that every user can enter.
+// shared is a temporary folder that every user can enter; t.TempDir is closed to others.
 func shared(t *testing.T) string {
 	t.Helper()
 	parent, err := postgres.Temporary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp(parent, "pgbell-test-") //nolint:usetesting // t.TempDir is in a folder closed to others
+	dir, err := os.MkdirTemp(parent, "pgbell-test-")
 	if err != nil {
 		t.Fatal(err)
 	}
