@@ -52,7 +52,7 @@ type Log struct {
 	Format string
 }
 
-// Retention says how long finished jobs are kept. Negative: for ever.
+// Retention says how long finished jobs are kept. Negative: for ever; 0: until the next time that old ones are deleted.
 type Retention struct {
 	Completed, Failed, Cancelled time.Duration
 }

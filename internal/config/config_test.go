@@ -106,6 +106,14 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+func TestRetentionOfNothing(t *testing.T) {
+	t.Parallel()
+	got, err := config.Parse("f", []byte("retention: {completed: 0s, failed: forever}\n"), nil)
+	if err != nil || got.Retention.Completed != 0 || got.Retention.Failed >= 0 {
+		t.Errorf("retention is %+v, %v", got.Retention, err)
+	}
+}
+
 func TestAnchorsAndMerge(t *testing.T) {
 	t.Parallel()
 	got, err := config.Parse("f", []byte(`
@@ -152,7 +160,7 @@ func TestMistakes(t *testing.T) {
 		{"port", "http: {addr: ':99999'}\n", "f:1:14", `has no port between 0 and 65535`, ""},
 		{"schema", "database: {schema: pg_x}\n", "f:1:20", `database.schema: "pg_x": the name is reserved by Postgres`, ""},
 		{"no value", "poll:\n", "f:1:", "poll has no value", "take the key out"},
-		{"retention of nothing", "retention: {failed: 0s}\n", "f:1:21", "must be more than 0, or forever", ""},
+		{"retention below nothing", "retention: {failed: -1s}\n", "f:1:21", "is not a duration such as", ""},
 		{"unset variable", "log:\n  level: ${NOPE}\n", "f:2:10", "log.level: the variable NOPE is not set", "$${"},
 		{"open variable", "log: {level: '${NOPE'}\n", "f:1:14", "${ has no closing }", "$${"},
 		{"odd variable", "log: {level: '${A:-x}'}\n", "f:1:14", "${A:-x} doesn't name a variable", "$${"},

@@ -118,9 +118,6 @@ func set(target any, text string) error {
 			return nil
 		}
 		kept, err := ParseDuration(text)
-		if err == nil && kept == 0 {
-			err = errors.New("must be more than 0, or forever")
-		}
 		*target = retention(kept)
 		return err
 	case *size:
