@@ -223,6 +223,13 @@ func TestDefaultHandler(t *testing.T) {
 	}
 }
 
+func TestDefaultHandlerAlone(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.start(dispatch.Config{Types: map[string]dispatch.Type{"*": {Handler: gofunc.New(nothing)}}})
+	f.until(f.insert(`INSERT INTO jobs (type) VALUES ('any') RETURNING id`), "completed")
+}
+
 // The limits of a type, of all types under the default handler together, and of the whole process.
 func TestConcurrencyLimits(t *testing.T) {
 	t.Parallel()

@@ -102,7 +102,7 @@ func (l *lanes) wants(now time.Time) wants {
 	if l.any == nil {
 		return w
 	}
-	w.others = slices.Collect(maps.Keys(l.byType))
+	w.others = slices.AppendSeq([]string{}, maps.Keys(l.byType)) // never nil: that would be NULL, and match nothing
 	named := len(w.types)
 	for name, b := range l.breakers {
 		if _, own := l.byType[name]; own {
