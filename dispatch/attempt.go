@@ -68,7 +68,9 @@ func (d *Dispatcher) start(ctx context.Context, job Job, answered time.Time) {
 	job.Deadline = begun.Add(timeout)
 	ctx, cancel := context.WithCancelCause(ctx)
 	a := &attempt{job: job, lane: lane, answered: answered, begun: begun, cancel: cancel}
-	d.lanes.take(job.Type, lane)
+	if d.lanes.take(job.Type, lane) {
+		d.busy.send()
+	}
 	d.attempts.add(a)
 	d.running.Go(func() {
 		defer cancel(nil)

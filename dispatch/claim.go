@@ -140,7 +140,6 @@ func (d *Dispatcher) claim(ctx, jobs context.Context, w wants) (int, error) {
 	d.metrics.claim(len(found), time.Since(sent))
 	if len(found) > 0 && w.none {
 		d.beaten(sent)
-		d.busy.send()
 	}
 	answered := time.Now()
 	for _, job := range found {

@@ -91,20 +91,29 @@ func (d *Dispatcher) suspicious() bool {
 func (d *Dispatcher) heartbeatLoop(ctx context.Context) {
 	present, stop := d.announce(ctx)
 	defer func() { stop(); present.Wait() }()
+	due := time.Now()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		asked := false
+		asked, atOnce := false, false
 		select {
 		case <-ctx.Done():
 			return
 		case <-d.bell.Cancels():
-			asked = true
+			asked, atOnce = true, true
 		case <-d.beatNow:
+			atOnce = true
 		case <-d.busy:
-			timer.Reset(d.nextBeat()) // the claim was a heartbeat; from now on they must come often
-			continue
 		case <-timer.C:
+		}
+		// Jobs may have come, or our presence gone: then it is due sooner. Never later, although the claims of an idle worker
+		// are heartbeats: what we hold has to be compared all the same.
+		if soon := d.epoch.Add(time.Duration(d.lastBeat.Load())).Add(d.nextBeat()); soon.Before(due) {
+			due = soon
+		}
+		if left := time.Until(due); left > 0 && !atOnce {
+			timer.Reset(min(left, d.glance()))
+			continue
 		}
 		err, next := d.beat(ctx, asked), time.Duration(0)
 		switch {
@@ -127,7 +136,8 @@ func (d *Dispatcher) heartbeatLoop(ctx context.Context) {
 			}
 			next = beatAgain
 		}
-		timer.Reset(next)
+		due = time.Now().Add(next)
+		timer.Reset(min(next, d.glance()))
 	}
 }
 
@@ -153,10 +163,18 @@ func (d *Dispatcher) nextBeat() time.Duration {
 	case d.lanes.holds() == 0 && !d.suspicious():
 		return idleBeat
 	case d.config.Presence == nil || !d.config.Presence.Present():
-		return min(d.config.LeaseTime, d.config.DeadAfter) / 3
+		return d.glance()
 	default:
 		return d.config.LeaseTime / 3
 	}
+}
+
+// glance is how often to look whether a heartbeat has become due sooner than it was.
+func (d *Dispatcher) glance() time.Duration {
+	if d.lanes.holds() == 0 && !d.suspicious() {
+		return idleBeat // busy tells of the first job
+	}
+	return min(d.config.LeaseTime, d.config.DeadAfter) / 3
 }
 
 // beat heartbeats, and compares now and then, when asked to, and while something may be amiss.

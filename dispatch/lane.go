@@ -123,8 +123,8 @@ func (l *lanes) wants(now time.Time) wants {
 	return w
 }
 
-// take gives a claimed job its slot.
-func (l *lanes) take(jobType string, lane *lane) {
+// take gives a claimed job its slot. It reports whether none was held before.
+func (l *lanes) take(jobType string, lane *lane) (first bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.free--
@@ -133,6 +133,7 @@ func (l *lanes) take(jobType string, lane *lane) {
 	if b := l.breakers[jobType]; b != nil {
 		b.probing = true
 	}
+	return l.held == 1
 }
 
 // release frees the slot of an attempt that has ended, and brings its type's breaker up to date. For an Unavailable it
