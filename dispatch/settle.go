@@ -108,7 +108,7 @@ func (d *Dispatcher) settle(ctx context.Context) {
 }
 
 // write writes a batch, again and again until it is written, its leases have run out, or ctx is done. Whatever it could not
-// write is left to the reaper.
+// write is left to the reaper, or given back once the database answers again.
 func (d *Dispatcher) write(ctx context.Context, batch []verdict, statement func(context.Context, []verdict) (int64, error)) {
 	if len(batch) == 0 {
 		return
@@ -134,6 +134,7 @@ func (d *Dispatcher) write(ctx context.Context, batch []verdict, statement func(
 		d.database.down("settle jobs", err)
 		if ctx.Err() != nil || d.leaseLeft() <= 0 {
 			d.log.Error().Int("jobs", len(batch)).Err(err).Msg("outcomes could not be written before the lease ended: the jobs will run again")
+			d.suspect(time.Now()) // where no other worker reaps them, it is up to us to find them
 			return
 		}
 		pause.wait(ctx, nil)
