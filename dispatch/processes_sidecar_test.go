@@ -43,7 +43,9 @@ type spec struct {
 	// Record is the path of the file that it appends records to.
 	Record string
 
-	cutBell *atomic.Bool // in the tests' process: while set, the Listener can't connect
+	// In the tests' process alone.
+	cutBell *atomic.Bool             // while set, the Listener can't connect
+	lose    func(answer []byte) bool // whether an answer to the Dispatcher never arrives, and its connection is lost
 }
 
 // order is the payload of a job: what the handler is to do.
@@ -140,6 +142,9 @@ func (s spec) run(ctx context.Context, log io.Writer) error {
 		return err
 	}
 	poolConfig.MaxConns = 6
+	if s.lose != nil {
+		poolConfig.ConnConfig.DialFunc = losingDial(poolConfig.ConnConfig.DialFunc, s.lose)
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, poolConfig)
 	if err != nil {
 		return err
@@ -195,7 +200,7 @@ func (s spec) listener(logger zerolog.Logger) (*listener.Listener, error) {
 			return dial(ctx, network, address)
 		}
 	}
-	return listener.New(listener.Config{ConnConfig: connConfig, Logger: logger})
+	return listener.New(listener.Config{ConnConfig: connConfig, ApplicationName: s.Name, Logger: logger})
 }
 
 // noteReady notes when a sidecar claims, hears and is seen, from when on it is as it is in its every day.
@@ -333,10 +338,7 @@ func (s *sidecar) worker() int {
 // records are all that it has noted until now.
 func (s *sidecar) records() []record {
 	s.Helper()
-	text, err := os.ReadFile(s.Record)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		s.Fatal(err)
-	}
+	text := s.recorded()
 	var noted []record
 	for {
 		line, rest, whole := bytes.Cut(text, []byte("\n"))
@@ -350,6 +352,15 @@ func (s *sidecar) records() []record {
 		noted = append(noted, one)
 		text = rest
 	}
+}
+
+func (s *sidecar) recorded() []byte {
+	s.Helper()
+	text, err := os.ReadFile(s.Record)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		s.Fatal(err)
+	}
+	return text
 }
 
 // find returns its first record of that kind and job.

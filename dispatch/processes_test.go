@@ -1,7 +1,6 @@
 package dispatch_test
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -10,8 +9,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgbell/pgbell/dispatch"
 )
@@ -235,7 +232,9 @@ func TestStoppedProcessComesBackAsAnother(t *testing.T) {
 	settled := snapshot()
 	asleep.signal(syscall.SIGCONT)
 
-	if got := asleep.await(end, cancelled); got.Cause != dispatch.ErrLeaseLost.Error() {
+	// It was stopped between two heartbeats, or in the middle of one, which then comes too late.
+	got := asleep.await(end, cancelled)
+	if got.Cause != dispatch.ErrLeaseLost.Error() && got.Cause != dispatch.ErrLeaseEnding.Error() {
 		t.Errorf("the context's cause was %q", got.Cause)
 	}
 	own := f.enqueue("own", order{}, 3)
@@ -357,11 +356,4 @@ func (f fixture) eventuallyWithin(limit time.Duration, what string, condition fu
 		case <-tick.C:
 		}
 	}
-}
-
-// tryExec is exec where an error is one of the things that can happen.
-func (f fixture) tryExec(sql string, arguments ...any) (pgconn.CommandTag, error) {
-	ctx, cancel := context.WithTimeout(f.Context(), 10*time.Second)
-	defer cancel()
-	return f.pool.Exec(ctx, sql, arguments...)
 }
