@@ -230,16 +230,23 @@ WHERE j.id = s.id AND j.lease = s.lease AND j.status = 'processing'`
 
 // Workers other than $1 that hold jobs, with what speaks for their death: the heartbeat is older than the lease time, or
 // their presence lock (jobs' oid, worker) is held by nobody. Also whether Postgres has run for less than a lease time: then
-// sessions, and locks with them, are missing for another reason. Index: jobs_held, one probe a worker.
-const suspectsSQL = `SELECT w.id, w.heartbeat_at, w.dead_at IS NOT NULL,
-  w.heartbeat_at < clock_timestamp() - w.lease_time,
-  extract(epoch FROM w.dead_after)::float8,
-  pg_postmaster_start_time() < clock_timestamp() - w.lease_time AND NOT EXISTS (
+// sessions, and locks with them, are missing for another reason. A worker without a row is dead. Index: jobs_held, one
+// probe a worker.
+const suspectsSQL = `WITH RECURSIVE holder (id) AS (
+  SELECT (SELECT min(j.worker_id) FROM {schema}.jobs j WHERE j.status = 'processing')
+  UNION ALL
+  SELECT (SELECT min(j.worker_id) FROM {schema}.jobs j WHERE j.status = 'processing' AND j.worker_id > h.id)
+  FROM holder h WHERE h.id IS NOT NULL
+)
+SELECT h.id, coalesce(w.heartbeat_at, to_timestamp(0)), w.id IS NULL OR w.dead_at IS NOT NULL,
+  coalesce(w.heartbeat_at < clock_timestamp() - w.lease_time, true),
+  coalesce(extract(epoch FROM w.dead_after), 0)::float8,
+  coalesce(pg_postmaster_start_time() < clock_timestamp() - w.lease_time, false) AND NOT EXISTS (
     SELECT FROM pg_locks l WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.granted
       AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
-      AND l.classid = {jobs} AND l.objid = w.id::bigint::oid)
-FROM {schema}.job_workers w
-WHERE w.id <> $1 AND EXISTS (SELECT FROM {schema}.jobs j WHERE j.worker_id = w.id AND j.status = 'processing')`
+      AND l.classid = {jobs} AND l.objid = h.id::bigint::oid)
+FROM holder h LEFT JOIN {schema}.job_workers w ON w.id = h.id
+WHERE h.id IS NOT NULL AND h.id <> $1`
 
 // Locks the worker's row; a heartbeat since the look, $2, saves it.
 const markDeadSQL = `UPDATE {schema}.job_workers SET dead_at = clock_timestamp()
