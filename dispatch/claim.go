@@ -11,7 +11,7 @@ import (
 
 // claimLoop claims and starts jobs until ctx is done. jobs is the context that they run under.
 func (d *Dispatcher) claimLoop(ctx, jobs context.Context) {
-	failed := newPause(50*time.Millisecond, 5*time.Second)
+	failed := newPause(50*time.Millisecond, time.Second)
 	passed := newPause(5*time.Millisecond, time.Second)
 	for ctx.Err() == nil {
 		drain(d.lanes.freed)
