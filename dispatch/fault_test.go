@@ -194,22 +194,7 @@ func TestAnswersLostAtRandom(t *testing.T) {
 func TestLateClaimIsFoundUnderLoad(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	for _, statement := range []string{
-		`CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$
-		BEGIN
-			BEGIN
-				PERFORM pg_sleep(2);
-			EXCEPTION WHEN query_canceled THEN
-				PERFORM pg_sleep(0.5);
-			END;
-			RETURN NEW;
-		END $$`,
-		`CREATE TRIGGER dawdle BEFORE UPDATE ON jobs FOR EACH ROW
-			WHEN (NEW.type = 'late' AND NEW.status = 'processing' AND OLD.status = 'pending' AND OLD.updated_at = OLD.created_at)
-			EXECUTE FUNCTION dawdle()`,
-	} {
-		f.exec(statement)
-	}
+	f.dawdle()
 	s := f.goSidecar(spec{Name: "one", LeaseTime: 6 * time.Second, Types: map[string]int{"late": 1, "work": 1}})
 	s.await(ready, "")
 	// The heartbeat does not wait for a claim that comes to a worker which holds a job.
@@ -228,6 +213,58 @@ func TestLateClaimIsFoundUnderLoad(t *testing.T) {
 	if len(runs(t, nil, s)[late]) != 1 {
 		t.Error("the job should have run once")
 	}
+}
+
+// The claim is committed after its holder gave it up and left.
+func TestLateClaimOfAWorkerThatIsGone(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.dawdle()
+	leaving := f.goSidecar(spec{Name: "leaving", LeaseTime: 2 * time.Second, Types: map[string]int{"late": 1}})
+	leaving.await(ready, "")
+	late := f.enqueue("late", order{}, 3)
+	f.eventually("the claim is under way", func() bool {
+		return f.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'`) == 1
+	})
+	if err := leaving.stop(); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+	other := f.goSidecar(spec{Name: "other", Types: map[string]int{"late": 1}})
+	other.await(ready, "")
+	if got := f.until(late, "completed"); got.Attempts > 2 {
+		t.Errorf("job: %+v", got)
+	}
+	if all := runs(t, nil, leaving, other)[late]; len(all) != 1 {
+		t.Errorf("the job should have run once: %+v", all)
+	}
+}
+
+func TestJobsOfAWorkerWithoutARowAreReaped(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	s := f.goSidecar(spec{Name: "one", Types: map[string]int{"work": 1}})
+	s.await(ready, "")
+	id := f.insert(`INSERT INTO jobs (type, status, attempts, lease, worker_id) VALUES ('work', 'processing', 1, gen_random_uuid(), 4711) RETURNING id`)
+	if got := f.until(id, "completed"); got.Attempts != 2 || got.Crashes != 1 {
+		t.Errorf("job: %+v", got)
+	}
+}
+
+// dawdle has the first claim of each job of type late take so long that it is given up, and commits it half a second after.
+func (f fixture) dawdle() {
+	f.Helper()
+	f.exec(`CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN
+			BEGIN
+				PERFORM pg_sleep(5);
+			EXCEPTION WHEN query_canceled THEN
+				PERFORM pg_sleep(0.5);
+			END;
+			RETURN NEW;
+		END $$`)
+	f.exec(`CREATE TRIGGER dawdle BEFORE UPDATE ON jobs FOR EACH ROW
+		WHEN (NEW.type = 'late' AND NEW.status = 'processing' AND OLD.status = 'pending' AND OLD.updated_at = OLD.created_at)
+		EXECUTE FUNCTION dawdle()`)
 }
 
 func TestWorkerThatCannotShowItsPresenceIsNotReaped(t *testing.T) {
