@@ -14,13 +14,14 @@ func (d *Dispatcher) claimLoop(ctx, jobs context.Context) {
 	failed := newPause(50*time.Millisecond, time.Second)
 	passed := newPause(5*time.Millisecond, time.Second)
 	for ctx.Err() == nil {
+		d.gather(ctx)
 		drain(d.lanes.freed)
 		w := d.lanes.wants(time.Now())
 		if w.nothing() || !d.mayClaim() {
 			d.rest(ctx, w, restPeriod)
 			continue
 		}
-		claimed, err := d.claim(ctx, jobs, w)
+		claimed, more, err := d.claim(ctx, jobs, w)
 		if err != nil {
 			d.database.down("claim jobs", err)
 			failed.wait(ctx, nil)
@@ -31,12 +32,34 @@ func (d *Dispatcher) claimLoop(ctx, jobs context.Context) {
 		if claimed > 0 {
 			passed.reset()
 		}
-		if claimed >= w.slots {
-			continue // a full claim: there may be more
+		if more {
+			continue
 		}
 		if err := d.idle(ctx, jobs, claimed > 0, passed); err != nil {
 			d.database.down("look for due jobs", err)
 			failed.wait(ctx, nil)
+		}
+	}
+}
+
+// gatherFor bounds the wait for slots while a backlog is drained.
+const gatherFor = 2 * time.Millisecond
+
+// gather waits, while claims come back full, until half of the slots are free: a claim costs nearly as much for one job as
+// for fifty. With jobs that take longer than gatherFor it has nothing to wait for.
+func (d *Dispatcher) gather(ctx context.Context) {
+	if !d.marks.known() {
+		return
+	}
+	timer := time.NewTimer(gatherFor)
+	defer timer.Stop()
+	for d.lanes.runs() > d.config.Concurrency/2 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			return
+		case <-d.lanes.freed:
 		}
 	}
 }
@@ -63,9 +86,9 @@ func (d *Dispatcher) idle(ctx, jobs context.Context, found bool, passed *pause) 
 		return nil
 	}
 	asleep, err := d.bell.Sleep(ctx, func(ctx context.Context) (bool, error) {
-		claimed, err := d.claim(ctx, jobs, d.lanes.wants(time.Now()))
-		if err != nil || claimed > 0 {
-			return claimed > 0, err
+		claimed, more, err := d.claim(ctx, jobs, d.lanes.wants(time.Now()))
+		if err != nil || claimed > 0 || more {
+			return claimed > 0 || more, err
 		}
 		next, err = d.look(ctx, w)
 		return next <= 0, err
@@ -113,11 +136,11 @@ func (d *Dispatcher) rest(ctx context.Context, w wants, next time.Duration) {
 	}
 }
 
-// claim claims what there is room for and starts it. It goes on although ctx is done: a claim whose answer is not heard
+// claim claims what there is room for and starts it. More: there may be more than it has claimed. It goes on although ctx is done: a claim whose answer is not heard
 // would leave jobs with a holder that doesn't know of them.
-func (d *Dispatcher) claim(ctx, jobs context.Context, w wants) (int, error) {
+func (d *Dispatcher) claim(ctx, jobs context.Context, w wants) (claimed int, more bool, err error) {
 	if w.nothing() {
-		return 0, nil
+		return 0, false, nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.statementTimeout())
 	defer cancel()
@@ -125,16 +148,20 @@ func (d *Dispatcher) claim(ctx, jobs context.Context, w wants) (int, error) {
 	defer d.claiming.Unlock()
 
 	sent := time.Now()
-	arguments := []any{w.types, w.most, w.slots, d.worker.Load(), w.none, w.biggest}
-	statement := d.sql.claim
-	if w.wildcard {
+	by, marked := d.marks.claim(w, sent)
+	statement, arguments := d.sql.claim, []any{w.types, w.most, w.slots, d.worker.Load(), w.none, w.biggest}
+	switch {
+	case marked:
+		statement = d.sql.claimMarked
+		arguments = []any{by.types, by.most, by.slots, d.worker.Load(), w.none, w.biggest, by.levelTypes, by.priorities, by.dues, by.ids}
+	case w.wildcard:
 		statement = d.sql.claimAny
 		arguments = append(arguments, w.any, w.others)
 	}
 	found, err := queryPlain(ctx, d.pool, d.scanJob, statement, arguments...)
 	if err != nil {
 		d.suspect(time.Now())
-		return 0, fmt.Errorf("claim jobs: %w", err)
+		return 0, false, fmt.Errorf("claim jobs: %w", err)
 	}
 	d.database.up()
 	d.metrics.claim(len(found), time.Since(sent))
@@ -145,7 +172,44 @@ func (d *Dispatcher) claim(ctx, jobs context.Context, w wants) (int, error) {
 	for _, job := range found {
 		d.start(jobs, job, answered)
 	}
-	return len(found), nil
+	return len(found), marked || len(found) >= w.slots, d.mark(ctx, w, found, marked)
+}
+
+// mark brings the marks up to date after a claim.
+func (d *Dispatcher) mark(ctx context.Context, w wants, claimed []Job, marked bool) error {
+	if len(claimed) < w.slots {
+		d.marks.forget()
+		return nil
+	}
+	if !marked {
+		levels, err := d.levels(ctx, w)
+		if err != nil {
+			return err
+		}
+		d.marks.begin(levels, time.Now())
+	}
+	d.marks.note(claimed)
+	return nil
+}
+
+// levels returns the types and priorities of the backlog; none if they are too many to keep marks for.
+func (d *Dispatcher) levels(ctx context.Context, w wants) ([]level, error) {
+	statement, arguments := d.sql.levels, []any{w.types, w.most, maxLevels + 1}
+	if w.wildcard {
+		statement = d.sql.levelsAny
+		arguments = append(arguments, 0, false, 0, w.any, w.others)
+	}
+	found, err := queryPlain(ctx, d.pool, func(row pgx.CollectableRow) (l level, err error) {
+		err = row.Scan(&l.jobType, &l.priority)
+		return l, err
+	}, statement, arguments...)
+	if err != nil {
+		return nil, fmt.Errorf("look for priorities: %w", err)
+	}
+	if len(found) > maxLevels {
+		return nil, nil
+	}
+	return found, nil
 }
 
 func (d *Dispatcher) scanJob(row pgx.CollectableRow) (Job, error) {

@@ -31,6 +31,8 @@ type Dispatcher struct {
 	pauses   pauses
 	database database
 
+	marks marks
+
 	started     atomic.Bool
 	ready       chan struct{}
 	readyOnce   sync.Once
@@ -107,9 +109,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	chores.Go(func() { d.pruneLoop(ctx) })
 	chores.Go(func() { d.watchLoop(ctx) })
 	chores.Go(func() { d.pauseLoop(service) })
-	for range settlers {
-		writers.Go(func() { d.settle(writing) })
-	}
+	writers.Go(func() { d.settle(writing) })
 	d.log.Info().Int32("worker_id", d.worker.Load()).Int("concurrency", d.config.Concurrency).Msg("dispatcher started")
 
 	d.claimLoop(ctx, jobs)

@@ -35,10 +35,7 @@ type verdict struct {
 	output  json.RawMessage
 }
 
-const (
-	maxSettleBatch = 1000
-	settlers       = 2 // one batch is written while the other's commit is flushed
-)
+const maxSettleBatch = 1000
 
 // settler writes verdicts in batches: all that have come while the last batch was written. A lone one is written at once.
 type settler struct {

@@ -8,7 +8,8 @@ import (
 
 // statements are all that a Dispatcher says to the database, with the schema filled in.
 type statements struct {
-	claim, claimAny, look, lookAny            string
+	claim, claimAny, claimMarked              string
+	look, lookAny, levels, levelsAny          string
 	complete, settle, completeTx              string
 	register, unregister, beat, held, release string
 	suspects, markDead, reapWorker, reapHeld  string
@@ -23,7 +24,8 @@ func newStatements(schema string) statements {
 	}
 	in := strings.NewReplacer("{schema}", quoted, "{jobs}", literal("jobs"), "{job_settings}", literal("job_settings")).Replace
 	return statements{
-		claim: in(claimSQL), claimAny: in(claimAnySQL), look: in(lookSQL), lookAny: in(lookAnySQL),
+		claim: in(claimSQL), claimAny: in(claimAnySQL), claimMarked: in(claimMarkedSQL),
+		look: in(lookSQL), lookAny: in(lookAnySQL), levels: in(allLevelsSQL), levelsAny: in(allLevelsAnySQL),
 		complete: in(completeSQL), settle: in(settleSQL), completeTx: in(completeTxSQL),
 		register: in(registerSQL), unregister: in(unregisterSQL), beat: in(beatSQL), held: in(heldSQL), release: in(releaseSQL),
 		suspects: in(suspectsSQL), markDead: in(markDeadSQL), reapWorker: in(reapWorkerSQL), reapHeld: in(reapHeldSQL),
@@ -85,7 +87,9 @@ const lockAndClaimSQL = `, locked AS MATERIALIZED (
     WHERE j.status = 'pending' AND j.type = d.type AND j.priority = d.priority AND j.scheduled_for <= now()
     ORDER BY j.scheduled_for, j.id LIMIT d.most FOR NO KEY UPDATE SKIP LOCKED
   ) j
-), renewed AS (
+` + updateSQL
+
+const updateSQL = `), renewed AS (
   UPDATE {schema}.job_workers SET heartbeat_at = clock_timestamp()
   WHERE id = $4::int AND dead_at IS NULL AND $5::bool AND EXISTS (SELECT FROM locked)
   RETURNING id
@@ -127,6 +131,46 @@ const claimAnySQL = `WITH RECURSIVE ` + wantedSQL + `, ` + othersSQL + `, due AS
     ORDER BY u.priority DESC, u.scheduled_for, u.id LIMIT $3::int
   ) d GROUP BY d.type, d.priority
 )` + lockAndClaimSQL
+
+// As claimSQL, but in each type and priority of $7 and $8 after the place that $9 and $10 say (see marks). Locks only what it
+// claims. Index: jobs_claim.
+const claimMarkedSQL = `WITH ` + wantedSQL + `, level (type, priority, due, id) AS MATERIALIZED (
+  SELECT l.type, l.priority, l.due, l.id FROM unnest($7::text[], $8::int[], $9::timestamptz[], $10::uuid[]) AS l(type, priority, due, id)
+), due AS MATERIALIZED (
+  SELECT d.type, d.priority, d.due, d.after, count(*) AS most FROM (
+    SELECT w.type, c.priority, c.due, c.after FROM wanted w CROSS JOIN LATERAL (
+      SELECT l.priority, l.due, l.id AS after, j.scheduled_for, j.id FROM level l CROSS JOIN LATERAL (
+        SELECT j.scheduled_for, j.id FROM {schema}.jobs j
+        WHERE j.status = 'pending' AND j.type = w.type AND j.priority = l.priority AND j.scheduled_for <= now()
+          AND (j.scheduled_for, j.id) > (l.due, l.id)
+        ORDER BY j.scheduled_for, j.id LIMIT w.most
+      ) j WHERE l.type = w.type ORDER BY l.priority DESC, j.scheduled_for, j.id LIMIT w.most
+    ) c
+    ORDER BY c.priority DESC, c.scheduled_for, c.id LIMIT $3::int
+  ) d GROUP BY d.type, d.priority, d.due, d.after
+), locked AS MATERIALIZED (
+  SELECT j.ctid FROM due d CROSS JOIN LATERAL (
+    SELECT j.ctid FROM {schema}.jobs j
+    WHERE j.status = 'pending' AND j.type = d.type AND j.priority = d.priority AND j.scheduled_for <= now()
+      AND (j.scheduled_for, j.id) > (d.due, d.after)
+    ORDER BY j.scheduled_for, j.id LIMIT d.most FOR NO KEY UPDATE SKIP LOCKED
+  ) j
+` + updateSQL
+
+// All priorities of the types in w.
+const allOfSQL = ` w CROSS JOIN LATERAL (` + levelsSQL + ` SELECT l.priority FROM level l WHERE l.priority IS NOT NULL) l`
+
+// $1 and $2 as in claimSQL, $3 how many to tell. Index: jobs_claim.
+const allLevelsSQL = `WITH ` + wantedSQL + ` SELECT w.type, l.priority FROM wanted` + allOfSQL + ` LIMIT $3::int`
+
+// $1, $2, $7 and $8 as in claimAnySQL, $3 how many to tell; the rest is there to keep their numbers.
+const allLevelsAnySQL = `WITH RECURSIVE ` + wantedSQL + `, ` + othersSQL + `
+SELECT u.type, u.priority FROM (
+  SELECT w.type, l.priority FROM wanted` + allOfSQL + `
+  UNION ALL
+  SELECT w.type, l.priority FROM others` + allOfSQL + `
+) u
+WHERE ($4::int, $5::bool, $6::int) IS NOT NULL LIMIT $3::int`
 
 // Seconds until the next job of the types in w is due, negative if one is. Takes no locks: also sees rows that a claim
 // has to pass over because another transaction has them locked. Index: jobs_claim.
