@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
 	"os"
 	"os/signal"
 
@@ -30,7 +29,8 @@ func Example() {
 	dispatcher, err3 := dispatch.New(pool, dispatch.Config{Bell: bell, Presence: bell,
 		Types: map[string]dispatch.Type{"send_email": {Handler: sendEmail}}})
 	if err := errors.Join(err, err2, err3); err != nil {
-		log.Fatal(err)
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 	listening, hangUp := context.WithCancel(context.Background()) // as long as the dispatcher runs
 	go func() { _ = dispatcher.Run(ctx); hangUp() }()

@@ -115,7 +115,7 @@ func makeTemplate(t testing.TB) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close(context.WithoutCancel(t.Context()))
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
 	return migrations.Up(t.Context(), conn, migrations.Config{})
 }
 
@@ -133,7 +133,7 @@ func admin(statement string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close(ctx)
+	defer func() { _ = conn.Close(ctx) }()
 	_, err = conn.Exec(ctx, statement)
 	return err
 }
