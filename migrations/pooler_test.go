@@ -57,7 +57,7 @@ func pooled(t testing.TB, database string) string {
 	}
 	command := exec.Command(program, "-q", filepath.Join(dir, "ini"))
 	command.Dir = dir
-	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	command.SysProcAttr = &syscall.SysProcAttr{}
 	if os.Geteuid() == 0 { // which pgbouncer refuses
 		nobody, err := user.Lookup("nobody")
 		if err != nil {
