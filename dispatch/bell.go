@@ -15,12 +15,17 @@ type Bell interface {
 	Cancels() <-chan struct{}
 
 	// Sleep is called when the Dispatcher has found no work. When it returns asleep, each row that becomes claimable from
-	// then on rings, and recheck, which claims and looks once more, was called after the moment from which this holds, or
-	// needn't be. It calls recheck zero or more times and returns early, not asleep, when recheck finds work, fails, or
-	// ctx is done. A deaf Bell returns asleep too: the Dispatcher polls fast meanwhile.
-	Sleep(ctx context.Context, recheck func(context.Context) (found bool, err error)) (asleep bool, err error)
+	// then on rings, and recheck was called thorough after the moment from which this holds, or needn't be. It returns early,
+	// not asleep, when recheck finds work, fails, or ctx is done. A deaf Bell returns asleep too: the Dispatcher polls fast
+	// meanwhile.
+	//
+	// Sleep calls recheck zero or more times, and may block for as long as it finds polling cheaper than being rung: recheck
+	// claims once more, and reports whether that found anything; thorough, it looks, without locks, for due jobs that the
+	// claim has to pass over, too.
+	Sleep(ctx context.Context, recheck func(ctx context.Context, thorough bool) (found bool, err error)) (asleep bool, err error)
 
-	// Awake is called before the Dispatcher claims again after a Sleep that returned asleep.
+	// Awake says that the Dispatcher needs no rings until it calls Sleep again: it has no room for jobs, or more than it has
+	// room for. It does not block, and may be called often.
 	Awake()
 
 	// Deaf reports that rings may be missed at present. It may be called from any goroutine.
@@ -45,6 +50,6 @@ func (noBell) Rings() <-chan struct{}   { return nil }
 func (noBell) Cancels() <-chan struct{} { return nil }
 func (noBell) Awake()                   {}
 func (noBell) Deaf() bool               { return true }
-func (noBell) Sleep(context.Context, func(context.Context) (bool, error)) (bool, error) {
+func (noBell) Sleep(context.Context, func(context.Context, bool) (bool, error)) (bool, error) {
 	return true, nil
 }

@@ -18,6 +18,7 @@ func (d *Dispatcher) claimLoop(ctx, jobs context.Context) {
 		drain(d.lanes.freed)
 		w := d.lanes.wants(time.Now())
 		if w.nothing() || !d.mayClaim() {
+			d.bell.Awake()
 			d.rest(ctx, w, restPeriod)
 			continue
 		}
@@ -33,6 +34,7 @@ func (d *Dispatcher) claimLoop(ctx, jobs context.Context) {
 			passed.reset()
 		}
 		if more {
+			d.bell.Awake()
 			continue
 		}
 		if err := d.idle(ctx, jobs, claimed > 0, passed); err != nil {
@@ -85,9 +87,9 @@ func (d *Dispatcher) idle(ctx, jobs context.Context, found bool, passed *pause) 
 		}
 		return nil
 	}
-	asleep, err := d.bell.Sleep(ctx, func(ctx context.Context) (bool, error) {
+	asleep, err := d.bell.Sleep(ctx, func(ctx context.Context, thorough bool) (bool, error) {
 		claimed, more, err := d.claim(ctx, jobs, d.lanes.wants(time.Now()))
-		if err != nil || claimed > 0 || more {
+		if err != nil || claimed > 0 || more || !thorough {
 			return claimed > 0 || more, err
 		}
 		next, err = d.look(ctx, w)
@@ -96,7 +98,6 @@ func (d *Dispatcher) idle(ctx, jobs context.Context, found bool, passed *pause) 
 	if err != nil || !asleep {
 		return quiet(ctx, err)
 	}
-	defer d.bell.Awake()
 	passed.reset()
 	d.rest(ctx, w, next)
 	return nil

@@ -87,7 +87,7 @@ func TestRowWhileDisconnectedRings(t *testing.T) {
 	proxy, through := startProxy(t, url)
 	l := start(t, listener.Config{URL: with(t, through, "connect_timeout", "1"), CanaryInterval: 100 * time.Millisecond, EchoTimeout: 200 * time.Millisecond})
 	l.awaitHeard(t)
-	asleep, err := l.Sleep(t.Context(), func(context.Context) (bool, error) { return false, nil })
+	asleep, err := l.Sleep(t.Context(), func(context.Context, bool) (bool, error) { return false, nil })
 	if !asleep || err != nil {
 		t.Fatalf("Sleep = %v, %v", asleep, err)
 	}
@@ -101,7 +101,7 @@ func TestRowWhileDisconnectedRings(t *testing.T) {
 	l.awaitRing(t)
 	l.awaitHeard(t)
 	called := false
-	if _, err := l.Sleep(t.Context(), func(context.Context) (bool, error) { called = true; return true, nil }); err != nil || !called {
+	if _, err := l.Sleep(t.Context(), func(context.Context, bool) (bool, error) { called = true; return true, nil }); err != nil || !called {
 		t.Errorf("no recheck after the loss: %v", err)
 	}
 }

@@ -169,8 +169,8 @@ func TestSleep(t *testing.T) {
 	l := start(t, listener.Config{URL: url, CanaryInterval: time.Minute})
 	conn := connect(t, url)
 	calls := 0
-	recheck := func(found bool, err error) func(context.Context) (bool, error) {
-		return func(context.Context) (bool, error) { calls++; return found, err }
+	recheck := func(found bool, err error) func(context.Context, bool) (bool, error) {
+		return func(context.Context, bool) (bool, error) { calls++; return found, err }
 	}
 	expect := func(wantAsleep bool, wantErr error, wantCalls int, found bool, failure error) {
 		t.Helper()
@@ -209,7 +209,7 @@ func TestSleepDeafReturnsAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	asleep, err := l.Sleep(t.Context(), func(context.Context) (bool, error) {
+	asleep, err := l.Sleep(t.Context(), func(context.Context, bool) (bool, error) {
 		t.Error("recheck was called by a deaf listener")
 		return false, nil
 	})
