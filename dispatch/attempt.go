@@ -28,16 +28,20 @@ type attempts struct {
 	byLease map[pgtype.UUID]*attempt
 }
 
-func (a *attempts) add(added *attempt) {
+func (a *attempts) add(added []*attempt) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.byLease[added.job.lease] = added
+	for _, one := range added {
+		a.byLease[one.job.lease] = one
+	}
 }
 
-func (a *attempts) remove(lease pgtype.UUID) {
+func (a *attempts) remove(batch []verdict) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	delete(a.byLease, lease)
+	for _, v := range batch {
+		delete(a.byLease, v.attempt.job.lease)
+	}
 }
 
 func (a *attempts) all() []*attempt {
@@ -56,31 +60,40 @@ func (a *attempts) cancelAll(cause error) {
 	}
 }
 
-// start runs a claimed job in a goroutine of its own. Its slot is free again when the handler has returned; the job is held
+// start runs claimed jobs, each in a goroutine of its own. A job's slot is free again when its handler has returned; it is held
 // until the settler has written what came of it.
-func (d *Dispatcher) start(ctx context.Context, job Job, answered time.Time) {
-	lane := d.lanes.of(job.Type)
-	begun := time.Now()
-	timeout := lane.Timeout
-	if job.timeout > 0 {
-		timeout = job.timeout
+func (d *Dispatcher) start(ctx context.Context, claimed []Job) {
+	if len(claimed) == 0 {
+		return
 	}
-	job.Deadline = begun.Add(timeout)
-	ctx, cancel := context.WithCancelCause(ctx)
-	a := &attempt{job: job, lane: lane, answered: answered, begun: begun, cancel: cancel}
-	if d.lanes.take(job.Type, lane) {
+	began := time.Now()
+	batch := make([]*attempt, len(claimed))
+	for i, job := range claimed {
+		lane := d.lanes.of(job.Type)
+		timeout := lane.Timeout
+		if job.timeout > 0 {
+			timeout = job.timeout
+		}
+		job.Deadline = began.Add(timeout)
+		batch[i] = &attempt{job: job, lane: lane, answered: began}
+	}
+	if d.lanes.take(batch) {
 		d.busy.send()
 	}
-	d.attempts.add(a)
-	d.running.Go(func() {
-		defer cancel(nil)
-		d.run(ctx, a)
-	})
+	contexts := make([]context.Context, len(batch))
+	for i, a := range batch {
+		contexts[i], a.cancel = attemptContext(ctx, a.job.Deadline)
+	}
+	d.attempts.add(batch)
+	for i, a := range batch {
+		d.running.Go(func() { d.run(contexts[i], a) })
+	}
 }
 
 func (d *Dispatcher) run(ctx context.Context, a *attempt) {
-	ctx, stop := context.WithDeadlineCause(ctx, a.job.Deadline, ErrTimeout)
-	defer stop()
+	defer a.cancel(nil)
+	a.begun = time.Now()
+	defer time.AfterFunc(a.job.Deadline.Sub(a.begun), func() { a.cancel(ErrTimeout) }).Stop()
 	a.lane.metrics.begin(a)
 	result := d.call(ctx, a)
 	a.job.Payload = nil // may be big, and the job may have to wait for its settle
@@ -88,7 +101,7 @@ func (d *Dispatcher) run(ctx context.Context, a *attempt) {
 	a.lane.metrics.end(time.Since(a.begun))
 
 	verdict, answer := d.judge(a, result, cause)
-	wait := d.lanes.release(a.job.Type, a.lane, answer, a.begun)
+	wait := d.lanes.release(a.job.Type, a.lane, answer, a.answered)
 	if verdict.what == whatUnavailable {
 		verdict.delay = wait
 	}
@@ -106,7 +119,7 @@ func (d *Dispatcher) run(ctx context.Context, a *attempt) {
 
 // let forgets a job that needs no settle by this process.
 func (d *Dispatcher) let(a *attempt) {
-	d.attempts.remove(a.job.lease)
+	d.attempts.remove([]verdict{{attempt: a}})
 	d.lanes.settled(1)
 }
 
@@ -179,7 +192,7 @@ func timeoutText(a *attempt, text string) string {
 	if strings.HasPrefix(text, said+" after ") {
 		return text
 	}
-	return fmt.Sprintf("%s after %s: %s", said, a.job.Deadline.Sub(a.begun).Round(time.Millisecond), strings.TrimPrefix(text, said+": "))
+	return fmt.Sprintf("%s after %s: %s", said, a.job.Deadline.Sub(a.answered).Round(time.Millisecond), strings.TrimPrefix(text, said+": "))
 }
 
 // maxOutput is how many bytes of a result are stored.

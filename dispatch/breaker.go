@@ -23,10 +23,10 @@ type breaker struct {
 	probing  bool
 }
 
-// open notes an Unavailable of an attempt that began at begun. Attempts that were under way when the breaker opened say
+// open notes an Unavailable of an attempt that was claimed then. Attempts that were under way when the breaker opened say
 // nothing new. It returns how long no job is let through.
-func (b *breaker) open(now, begun time.Time, delay time.Duration) time.Duration {
-	if b.failures > 0 && begun.Before(b.openedAt) {
+func (b *breaker) open(now, claimed time.Time, delay time.Duration) time.Duration {
+	if b.failures > 0 && claimed.Before(b.openedAt) {
 		return max(b.probeAt.Sub(now), 0)
 	}
 	b.failures++

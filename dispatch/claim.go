@@ -2,146 +2,37 @@ package dispatch
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// claimLoop claims and starts jobs until ctx is done. jobs is the context that they run under.
-func (d *Dispatcher) claimLoop(ctx, jobs context.Context) {
-	failed := newPause(50*time.Millisecond, time.Second)
-	passed := newPause(5*time.Millisecond, time.Second)
-	for ctx.Err() == nil {
-		d.gather(ctx)
-		drain(d.lanes.freed)
-		w := d.lanes.wants(time.Now())
-		if w.nothing() || !d.mayClaim() {
-			d.bell.Awake()
-			d.rest(ctx, w, restPeriod)
-			continue
-		}
-		claimed, more, err := d.claim(ctx, jobs, w)
-		if err != nil {
-			d.database.down("claim jobs", err)
-			failed.wait(ctx, nil)
-			continue
-		}
-		failed.reset()
-		d.readyOnce.Do(func() { close(d.ready) })
-		if claimed > 0 {
-			passed.reset()
-		}
-		if more {
-			d.bell.Awake()
-			continue
-		}
-		if err := d.idle(ctx, jobs, claimed > 0, passed); err != nil {
-			d.database.down("look for due jobs", err)
-			failed.wait(ctx, nil)
-		}
-	}
+// maxClaim is how many jobs one claim takes at most.
+const maxClaim = 1000
+
+// farAhead stands for never, where a job's due time is meant.
+const farAhead = 24 * time.Hour
+
+// claimed is what came of a claim.
+type claimed struct {
+	jobs int
+	// more: there may be more than it has claimed.
+	more bool
+	// next is how long it is until the next job of the known levels is due; zero if that wasn't asked for.
+	next time.Duration
+	// waited is how long the one that was due first has waited.
+	waited time.Duration
 }
 
-// gatherFor bounds the wait for slots while a backlog is drained.
-const gatherFor = 2 * time.Millisecond
-
-// gather waits, while claims come back full, until half of the slots are free: a claim costs nearly as much for one job as
-// for fifty. With jobs that take longer than gatherFor it has nothing to wait for.
-func (d *Dispatcher) gather(ctx context.Context) {
-	if !d.marks.known() {
-		return
-	}
-	timer := time.NewTimer(gatherFor)
-	defer timer.Stop()
-	for d.lanes.runs() > d.config.Concurrency/2 {
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
-			return
-		case <-d.lanes.freed:
-		}
-	}
-}
-
-// restPeriod is how long to wait at most where a token or a timer should end the wait.
-const restPeriod = time.Second
-
-// idle waits for work after a claim that took all that it found. The claim may have used up the room for a type, which then
-// is none to look for.
-func (d *Dispatcher) idle(ctx, jobs context.Context, found bool, passed *pause) error {
-	w := d.lanes.wants(time.Now())
-	if w.nothing() {
-		return nil
-	}
-	next, err := d.look(ctx, w)
-	if err != nil {
-		return quiet(ctx, err)
-	}
-	if next <= 0 {
-		if !found {
-			// Due and not claimed: another transaction has it locked, and may let go of it without a ring.
-			passed.wait(ctx, d.bell.Rings())
-		}
-		return nil
-	}
-	asleep, err := d.bell.Sleep(ctx, func(ctx context.Context, thorough bool) (bool, error) {
-		claimed, more, err := d.claim(ctx, jobs, d.lanes.wants(time.Now()))
-		if err != nil || claimed > 0 || more || !thorough {
-			return claimed > 0 || more, err
-		}
-		next, err = d.look(ctx, w)
-		return next <= 0, err
-	})
-	if err != nil || !asleep {
-		return quiet(ctx, err)
-	}
-	passed.reset()
-	d.rest(ctx, w, next)
-	return nil
-}
-
-// quiet drops an error that comes of ctx being done.
-func quiet(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
-}
-
-// rest waits for a ring, for a freed slot where slots are short, until the next job is due or the next breaker lets a probe
-// through, and at most until the fallback poll.
-func (d *Dispatcher) rest(ctx context.Context, w wants, next time.Duration) {
-	poll := d.config.Poll
-	if d.bell.Deaf() {
-		poll = d.config.PollDeaf
-	}
-	next = min(next, poll)
-	if !w.probeAt.IsZero() {
-		next = min(next, time.Until(w.probeAt))
-	}
-	freed := d.lanes.freed
-	if !w.limited && !w.nothing() {
-		freed = nil
-	}
-	timer := time.NewTimer(max(next, 0))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-d.bell.Rings():
-		d.reaperNudge.send()
-	case <-freed:
-	case <-timer.C:
-	}
-}
-
-// claim claims what there is room for and starts it. More: there may be more than it has claimed. It goes on although ctx is done: a claim whose answer is not heard
-// would leave jobs with a holder that doesn't know of them.
-func (d *Dispatcher) claim(ctx, jobs context.Context, w wants) (claimed int, more bool, err error) {
-	if w.nothing() {
-		return 0, false, nil
+// claim claims what there is room for, in the levels that are known, and starts it. It goes on although ctx is done: a
+// claim whose answer is not heard would leave jobs with a holder that doesn't know of them.
+func (d *Dispatcher) claim(ctx, jobs context.Context, w wants, withNext bool) (claimed, error) {
+	by := d.levels.claim(w)
+	if w.nothing() || len(by.levels) == 0 {
+		return claimed{next: farAhead}, nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.statementTimeout())
 	defer cancel()
@@ -149,117 +40,165 @@ func (d *Dispatcher) claim(ctx, jobs context.Context, w wants) (claimed int, mor
 	defer d.claiming.Unlock()
 
 	sent := time.Now()
-	by, marked := d.marks.claim(w, sent)
-	statement, arguments := d.sql.claim, []any{w.types, w.most, w.slots, d.worker.Load(), w.none, w.biggest}
-	switch {
-	case marked:
-		statement = d.sql.claimMarked
-		arguments = []any{by.types, by.most, by.slots, d.worker.Load(), w.none, w.biggest, by.levelTypes, by.priorities, by.dues, by.ids}
-	case w.wildcard:
-		statement = d.sql.claimAny
-		arguments = append(arguments, w.any, w.others)
+	most := min(w.slots, maxClaim)
+	statement, arguments := d.sql.claim, []any{d.worker.Load(), w.none, w.biggest, most, by.levelTypes, by.priorities, by.dues, by.ids}
+	if by.oneType() {
+		most = min(most, int(by.most[0]))
+		arguments[3] = most
+	} else {
+		statement = d.sql.claimMerged
+		arguments = append(arguments, by.types, by.most, by.others, w.any)
 	}
-	found, err := queryPlain(ctx, d.pool, d.scanJob, statement, arguments...)
-	if err != nil {
+	batch := &pgx.Batch{}
+	batch.Queue(plainClaimSQL)
+	var found []Job
+	batch.Queue(statement, arguments...).Query(func(rows pgx.Rows) (err error) {
+		found, err = pgx.CollectRows(rows, d.scanJob)
+		return err
+	})
+	next := time.Duration(0)
+	if withNext {
+		next = d.levels.nextHead(by, sent)
+		batch.Queue(d.sql.next, by.levelTypes, by.priorities).QueryRow(func(row pgx.Row) error { return scanSooner(row, &next) })
+	}
+	if err := d.pool.SendBatch(ctx, batch).Close(); err != nil {
 		d.suspect(time.Now())
-		return 0, false, fmt.Errorf("claim jobs: %w", err)
+		return claimed{}, fmt.Errorf("claim jobs: %w", err)
 	}
 	d.database.up()
-	d.metrics.claim(len(found), time.Since(sent))
+	d.readyOnce.Do(func() { close(d.ready) })
+	d.metrics.claim(len(found), most, time.Since(sent))
 	if len(found) > 0 && w.none {
 		d.beaten(sent)
 	}
-	answered := time.Now()
-	for _, job := range found {
-		d.start(jobs, job, answered)
+	full := len(found) >= most
+	d.levels.note(by, found, full)
+	got := claimed{jobs: len(found), more: full || d.levels.more(w), next: next}
+	for i := range found {
+		got.waited = max(got.waited, found[i].lateness)
 	}
-	return len(found), marked || len(found) >= w.slots, d.mark(ctx, w, found, marked)
+	d.start(jobs, found)
+	return got, nil
 }
 
-// mark brings the marks up to date after a claim.
-func (d *Dispatcher) mark(ctx context.Context, w wants, claimed []Job, marked bool) error {
-	if len(claimed) < w.slots {
-		d.marks.forget()
-		return nil
+// scanSooner reads seconds, or NULL, and keeps them in next if they are fewer.
+func scanSooner(row pgx.Row, next *time.Duration) error {
+	var in *float64
+	if err := row.Scan(&in); err != nil || in == nil {
+		return err
 	}
-	if !marked {
-		levels, err := d.levels(ctx, w)
-		if err != nil {
-			return err
-		}
-		d.marks.begin(levels, time.Now())
-	}
-	d.marks.note(claimed)
+	*next = max(min(*next, seconds(*in)), time.Nanosecond)
 	return nil
-}
-
-// levels returns the types and priorities of the backlog; none if they are too many to keep marks for.
-func (d *Dispatcher) levels(ctx context.Context, w wants) ([]level, error) {
-	statement, arguments := d.sql.levels, []any{w.types, w.most, maxLevels + 1}
-	if w.wildcard {
-		statement = d.sql.levelsAny
-		arguments = append(arguments, 0, false, 0, w.any, w.others)
-	}
-	found, err := queryPlain(ctx, d.pool, func(row pgx.CollectableRow) (l level, err error) {
-		err = row.Scan(&l.jobType, &l.priority)
-		return l, err
-	}, statement, arguments...)
-	if err != nil {
-		return nil, fmt.Errorf("look for priorities: %w", err)
-	}
-	if len(found) > maxLevels {
-		return nil, nil
-	}
-	return found, nil
 }
 
 func (d *Dispatcher) scanJob(row pgx.CollectableRow) (Job, error) {
 	j := Job{completeTx: d.sql.completeTx}
-	var payload, metadata *string
-	var timeout, lateness float64
-	err := row.Scan(&j.id, &j.Type, &payload, &j.size, &j.Priority, &j.Attempt, &j.MaxAttempts, &j.CreatedAt, &j.ScheduledFor,
-		&j.lease, &j.Crashes, &metadata, &timeout, &lateness)
+	var size *int
+	var payload, metadata []byte
+	var timeout pgtype.Interval
+	var now time.Time
+	err := row.Scan(&j.id, &j.Type, &payload, &size, &j.Priority, &j.Attempt, &j.MaxAttempts, &j.CreatedAt, &j.ScheduledFor,
+		&j.lease, &j.Crashes, &metadata, &timeout, &now)
 	if err != nil {
 		return Job{}, err
 	}
 	j.ID, j.Lease = j.id.String(), j.lease.String()
-	if payload != nil {
-		j.Payload = json.RawMessage(*payload)
+	j.Payload, j.Metadata = payload, metadata
+	if j.size = len(payload); size != nil {
+		j.size = *size
 	}
-	if metadata != nil {
-		j.Metadata = json.RawMessage(*metadata)
+	j.timeout = length(timeout)
+	since := j.ScheduledFor
+	if j.CreatedAt.After(since) {
+		since = j.CreatedAt
 	}
-	j.timeout, j.lateness = seconds(timeout), seconds(lateness)
+	j.lateness = now.Sub(since)
 	return j, nil
 }
 
-// look returns how long it is until the next job is due, not positive if one is; far ahead if none is waiting.
-func (d *Dispatcher) look(ctx context.Context, w wants) (time.Duration, error) {
+// length of an interval, within what a Duration can hold; a month has 30 days, as Postgres has it.
+func length(i pgtype.Interval) time.Duration {
+	const day = 24 * 60 * 60
+	return seconds(float64(i.Microseconds)/1e6 + float64(i.Days)*day + float64(i.Months)*30*day)
+}
+
+// walkStep is how many levels one walk goes over at most.
+const walkStep = 5000
+
+// walk looks, without locks, for the first job of each level that there is room for. It returns how long it is until the
+// first of them is due, not positive if one is. It stops early when it has found due jobs; the next walk goes on from there.
+func (d *Dispatcher) walk(ctx context.Context, w wants) (time.Duration, error) {
+	began := time.Now()
+	d.levels.asked = false
+	next, err := d.walkNamed(ctx, w)
+	if err == nil && w.any > 0 {
+		for rounds := 0; ; rounds++ {
+			from := d.levels.cursor
+			var in time.Duration
+			if in, err = d.walkOthers(ctx, w); err != nil {
+				break
+			}
+			next = min(next, in)
+			if next <= 0 || d.levels.cursor == "" && (from == "" || rounds > 0) {
+				break
+			}
+		}
+	}
+	if err != nil {
+		d.levels.asked = true
+		return 0, err
+	}
+	d.levels.walked = time.Now()
+	d.levels.took = d.levels.walked.Sub(began)
+	return next, nil
+}
+
+func (d *Dispatcher) walkNamed(ctx context.Context, w wants) (time.Duration, error) {
+	if len(w.types) == 0 {
+		return farAhead, nil
+	}
+	now := time.Now()
+	heads, err := d.heads(ctx, d.sql.walk, w.types, walkStep)
+	if err != nil {
+		return 0, err
+	}
+	return d.levels.walkedOver(heads, func(jobType string) bool { return slices.Contains(w.types, jobType) }, now), nil
+}
+
+// walkOthers goes over the levels of the default handler's types, from the cursor on, and moves the cursor.
+func (d *Dispatcher) walkOthers(ctx context.Context, w wants) (time.Duration, error) {
+	now := time.Now()
+	from := d.levels.cursor
+	heads, err := d.heads(ctx, d.sql.walkOthers, w.others, walkStep, from)
+	if err != nil {
+		return 0, err
+	}
+	d.levels.cursor = ""
+	if len(heads) == walkStep {
+		d.levels.cursor = heads[walkStep-1].jobType
+	}
+	upTo := d.levels.cursor
+	return d.levels.walkedOver(heads, func(jobType string) bool {
+		return jobType > from && (upTo == "" || jobType < upTo) && !slices.Contains(w.others, jobType)
+	}, now), nil
+}
+
+func (d *Dispatcher) heads(ctx context.Context, statement string, arguments ...any) ([]head, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout())
 	defer cancel()
-	statement, arguments := d.sql.look, []any{w.types, w.most}
-	if w.wildcard {
-		statement = d.sql.lookAny
-		arguments = append(arguments, 0, 0, false, 0, w.any, w.others)
-	}
-	found, err := queryPlain(ctx, d.pool, pgx.RowTo[*float64], statement, arguments...)
+	heads, err := queryPlain(ctx, d.pool, func(row pgx.CollectableRow) (h head, err error) {
+		var in float64
+		err = row.Scan(&h.jobType, &h.priority, &h.due, &h.id, &in)
+		h.in = seconds(in)
+		return h, err
+	}, statement, arguments...)
 	if err != nil {
-		return 0, fmt.Errorf("look for due jobs: %w", err)
+		return nil, fmt.Errorf("look for due jobs: %w", err)
 	}
-	if len(found) == 0 || found[0] == nil {
-		return 24 * time.Hour, nil
-	}
-	return seconds(*found[0]), nil
+	return heads, nil
 }
 
 // seconds turns the database's seconds into a Duration, within what one can hold.
 func seconds(s float64) time.Duration {
 	return time.Duration(min(max(s, -1e9), 1e9) * float64(time.Second))
-}
-
-func drain(tokens <-chan struct{}) {
-	select {
-	case <-tokens:
-	default:
-	}
 }

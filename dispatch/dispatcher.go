@@ -31,7 +31,12 @@ type Dispatcher struct {
 	pauses   pauses
 	database database
 
-	marks marks
+	// Of claimLoop alone.
+	levels   *levels
+	draining bool   // the last claim left jobs behind
+	passed   *pause // between tries of jobs that others have locked
+	wake     wake   // how it was woken, until the next claim
+	shy      shyness
 
 	started     atomic.Bool
 	ready       chan struct{}
@@ -41,6 +46,7 @@ type Dispatcher struct {
 
 	claiming    sync.Mutex   // held while a claim is under way, and while what it led to is compared with the database
 	worker      atomic.Int32 // our number in job_workers
+	others      atomic.Int32 // other workers alive, as of the last heartbeat
 	lastBeat    atomic.Int64 // when the last heartbeat that arrived was sent: nanoseconds on epoch's monotonic clock
 	suspectTill atomic.Int64 // until when claims may turn up whose answer was lost; the same clock
 	compared    time.Time    // by heartbeatLoop alone: when our leases were last compared with the database's
@@ -72,6 +78,8 @@ func New(pool *pgxpool.Pool, config Config) (*Dispatcher, error) {
 		ready:       make(chan struct{}),
 		epoch:       time.Now(),
 		reaperNudge: newNudge(),
+		levels:      newLevels(config.Types),
+		passed:      newPause(5*time.Millisecond, time.Second),
 		beatNow:     newNudge(),
 		busy:        newNudge(),
 	}
@@ -96,8 +104,6 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		return nil
 	}
 	background := context.WithoutCancel(ctx)
-	jobs, cancelJobs := context.WithCancelCause(background)
-	defer cancelJobs(nil)
 	service, stopService := context.WithCancel(background) // heartbeats go on while jobs are held
 	defer stopService()
 	writing, stopWriting := context.WithCancel(background)
@@ -112,8 +118,8 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	writers.Go(func() { d.settle(writing) })
 	d.log.Info().Int32("worker_id", d.worker.Load()).Int("concurrency", d.config.Concurrency).Msg("dispatcher started")
 
-	d.claimLoop(ctx, jobs)
-	stuck := d.finish(cancelJobs)
+	d.claimLoop(ctx, background)
+	stuck := d.finish()
 	d.settler.close()
 	writingEnds := time.AfterFunc(d.statementTimeout()+settleAtShutdown, stopWriting)
 	writers.Wait()
@@ -138,7 +144,7 @@ const (
 
 // finish waits for the running jobs: for the grace period, and then, cancelled, for a while more. It returns how many are
 // still running after that.
-func (d *Dispatcher) finish(cancelJobs context.CancelCauseFunc) int {
+func (d *Dispatcher) finish() int {
 	ended := make(chan struct{})
 	go func() {
 		d.running.Wait()
@@ -155,7 +161,7 @@ func (d *Dispatcher) finish(cancelJobs context.CancelCauseFunc) int {
 	case <-grace.C:
 	}
 	d.log.Warn().Int("running", d.lanes.runs()).Msg("grace period over: running jobs are cancelled and given back")
-	cancelJobs(ErrShutdown)
+	d.attempts.cancelAll(ErrShutdown)
 	patience := time.NewTimer(stopPatience)
 	defer patience.Stop()
 	select {

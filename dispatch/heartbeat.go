@@ -38,16 +38,17 @@ func (d *Dispatcher) tryRegister(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout())
 	defer cancel()
 	sent := time.Now()
-	var worker int32
+	var worker, others int32
 	types := slices.Sorted(maps.Keys(d.config.Types))
 	if err := d.pool.QueryRow(ctx, d.sql.register, d.config.Name, d.config.Version, SchemaVersion, d.config.Concurrency, types,
-		d.config.LeaseTime.Seconds(), d.config.DeadAfter.Seconds()).Scan(&worker); err != nil {
+		d.config.LeaseTime.Seconds(), d.config.DeadAfter.Seconds()).Scan(&worker, &others); err != nil {
 		return fmt.Errorf("register worker: %w", err)
 	}
 	if _, err := d.pool.Exec(ctx, d.sql.saveManualLease, fmt.Sprintf("%f seconds", d.config.ManualLease.Seconds())); err != nil {
 		return fmt.Errorf("save manual_lease: %w", err)
 	}
 	d.worker.Store(worker)
+	d.others.Store(others)
 	d.beaten(sent)
 	return nil
 }
@@ -184,8 +185,8 @@ func (d *Dispatcher) beat(ctx context.Context, asked bool) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	sent := time.Now()
-	var alive bool
-	err := d.pool.QueryRow(ctx, d.sql.beat, d.worker.Load()).Scan(&alive)
+	var others int32
+	err := d.pool.QueryRow(ctx, d.sql.beat, d.worker.Load()).Scan(&others)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return ErrLeaseLost
 	}
@@ -193,6 +194,7 @@ func (d *Dispatcher) beat(ctx context.Context, asked bool) error {
 		return fmt.Errorf("heartbeat: %w", err)
 	}
 	d.beaten(sent)
+	d.others.Store(others)
 	if time.Since(d.compared) < d.config.LeaseTime/3 && !asked && !d.suspicious() {
 		return nil
 	}

@@ -68,10 +68,27 @@ type wants struct {
 	limited  bool      // some type was left out or cut short for want of slots: worth another look when one is freed
 	none     bool      // no jobs are held at present
 	biggest  int       // bytes of the biggest payload that any of the types takes
-	wildcard bool
+	wildcard bool      // there is a default handler
 }
 
 func (w wants) nothing() bool { return w.slots == 0 || len(w.types) == 0 && w.any == 0 }
+
+// room returns a function that says how many jobs of a type there is room for, and whether it shares that room with others.
+func (w wants) room() func(jobType string) (most int32, other bool) {
+	named := make(map[string]int32, len(w.types))
+	for i, name := range w.types {
+		named[name] = w.most[i]
+	}
+	return func(jobType string) (int32, bool) {
+		if most, ok := named[jobType]; ok {
+			return most, false
+		}
+		if w.any == 0 || slices.Contains(w.others, jobType) {
+			return 0, false
+		}
+		return int32(w.any), true
+	}
+}
 
 func (l *lanes) wants(now time.Time) wants {
 	l.mu.Lock()
@@ -123,17 +140,22 @@ func (l *lanes) wants(now time.Time) wants {
 	return w
 }
 
-// take gives a claimed job its slot. It reports whether none was held before.
-func (l *lanes) take(jobType string, lane *lane) (first bool) {
+// take gives claimed jobs their slots. It reports whether none was held before.
+func (l *lanes) take(batch []*attempt) (first bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.free--
-	l.held++
-	lane.running++
-	if b := l.breakers[jobType]; b != nil {
-		b.probing = true
+	first = l.held == 0
+	l.free -= len(batch)
+	l.held += len(batch)
+	for _, a := range batch {
+		a.lane.running++
+		if len(l.breakers) > 0 {
+			if b := l.breakers[a.job.Type]; b != nil {
+				b.probing = true
+			}
+		}
 	}
-	return l.held == 1
+	return first
 }
 
 // release frees the slot of an attempt that has ended, and brings its type's breaker up to date. For an Unavailable it

@@ -15,6 +15,9 @@ type metrics struct {
 	pickup, run                  *prometheus.HistogramVec
 	claimSeconds                 prometheus.Histogram
 	claimJobs                    prometheus.Counter
+	claims                       map[string]prometheus.Counter
+	wakeups                      *prometheus.CounterVec
+	unannounced                  prometheus.Counter
 	running, unsettled, breakers prometheus.GaugeFunc
 	all                          []prometheus.Collector
 }
@@ -45,6 +48,11 @@ func newMetrics() *metrics {
 		reaped:    counter("jobs_reaped_total", "Jobs taken back from dead workers, or past their held_until, by this process."),
 		pruned:    counter("jobs_pruned_total", "Finished jobs deleted after their retention, by this process."),
 		claimJobs: counter("claim_jobs_total", "Jobs claimed, of all types."),
+		unannounced: counter("polls_unannounced_total", "Fallback polls that found jobs, due for a second or more, which no ring announced. "+
+			"Apart from two-phase commits without ring_jobs, each is a lost wake-up."),
+		wakeups: counters("wakeups_total", "Times that the dispatcher was woken, by what (ring, due: a due time came, poll: the fallback poll, "+
+			"freed: a slot was freed), and whether its claim found jobs.", "by", "found"),
+		claims: map[string]prometheus.Counter{},
 		unhandled: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "pgbell", Name: "unhandled_types",
 			Help: "Types with due jobs that no running sidecar has a handler for, at the last look, at most 1000."}),
 		pickup: histogram("job_pickup_seconds", "From due, or inserted if that was later, to the start of the handler.", 0.0005, 20),
@@ -52,7 +60,15 @@ func newMetrics() *metrics {
 		claimSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "pgbell", Name: "claim_seconds",
 			Help: "Round trip of a claim.", Buckets: prometheus.ExponentialBuckets(0.00025, 2, 14)}),
 	}
-	m.all = []prometheus.Collector{m.claimed, m.settledJobs, m.stale, m.reaped, m.pruned, m.claimJobs, m.unhandled, m.pickup, m.run, m.claimSeconds}
+	claims := counters("claims_total", "Claims by result. full: took all that there was room for; some; none.", "result")
+	for _, result := range []string{"full", "some", "none"} {
+		m.claims[result] = claims.WithLabelValues(result)
+	}
+	for _, by := range []wake{wakeRing, wakeDue, wakePoll, wakeFreed} {
+		m.wakeups.WithLabelValues(string(by), "yes")
+		m.wakeups.WithLabelValues(string(by), "no")
+	}
+	m.all = []prometheus.Collector{claims, m.wakeups, m.unannounced, m.claimed, m.settledJobs, m.stale, m.reaped, m.pruned, m.claimJobs, m.unhandled, m.pickup, m.run, m.claimSeconds}
 	return m
 }
 
@@ -91,9 +107,25 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
-func (m *metrics) claim(jobs int, took time.Duration) {
+func (m *metrics) claim(jobs, most int, took time.Duration) {
 	m.claimSeconds.Observe(took.Seconds())
 	m.claimJobs.Add(float64(jobs))
+	switch jobs {
+	case 0:
+		m.claims["none"].Inc()
+	case most:
+		m.claims["full"].Inc()
+	default:
+		m.claims["some"].Inc()
+	}
+}
+
+func (m *metrics) woke(by wake, found bool) {
+	answer := "no"
+	if found {
+		answer = "yes"
+	}
+	m.wakeups.WithLabelValues(string(by), answer).Inc()
 }
 
 func (l laneMetrics) begin(a *attempt) {

@@ -111,9 +111,7 @@ func (d *Dispatcher) write(ctx context.Context, batch []verdict, statement func(
 		return
 	}
 	defer func() {
-		for _, v := range batch {
-			d.attempts.remove(v.attempt.job.lease)
-		}
+		d.attempts.remove(batch)
 		d.lanes.settled(len(batch))
 	}()
 	pause := newPause(20*time.Millisecond, time.Second)

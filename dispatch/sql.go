@@ -8,13 +8,12 @@ import (
 
 // statements are all that a Dispatcher says to the database, with the schema filled in.
 type statements struct {
-	claim, claimAny, claimMarked              string
-	look, lookAny, levels, levelsAny          string
-	complete, settle, completeTx              string
-	register, unregister, beat, held, release string
-	suspects, markDead, reapWorker, reapHeld  string
-	saveManualLease, pauseType, unhandled     string
-	prune, pruneErrors, pruneWorkers, pages   string
+	claim, claimMerged, next, walk, walkOthers string
+	complete, settle, completeTx               string
+	register, unregister, beat, held, release  string
+	suspects, markDead, reapWorker, reapHeld   string
+	saveManualLease, pauseType, unhandled      string
+	prune, pruneErrors, pruneWorkers, pages    string
 }
 
 func newStatements(schema string) statements {
@@ -24,8 +23,7 @@ func newStatements(schema string) statements {
 	}
 	in := strings.NewReplacer("{schema}", quoted, "{jobs}", literal("jobs"), "{job_settings}", literal("job_settings")).Replace
 	return statements{
-		claim: in(claimSQL), claimAny: in(claimAnySQL), claimMarked: in(claimMarkedSQL),
-		look: in(lookSQL), lookAny: in(lookAnySQL), levels: in(allLevelsSQL), levelsAny: in(allLevelsAnySQL),
+		claim: in(claimSQL), claimMerged: in(claimMergedSQL), next: in(nextSQL), walk: in(walkSQL), walkOthers: in(walkOthersSQL),
 		complete: in(completeSQL), settle: in(settleSQL), completeTx: in(completeTxSQL),
 		register: in(registerSQL), unregister: in(unregisterSQL), beat: in(beatSQL), held: in(heldSQL), release: in(releaseSQL),
 		suspects: in(suspectsSQL), markDead: in(markDeadSQL), reapWorker: in(reapWorkerSQL), reapHeld: in(reapHeldSQL),
@@ -34,175 +32,137 @@ func newStatements(schema string) statements {
 	}
 }
 
-// For the transaction of one statement alone: plans that follow the indexes whatever the statistics say. A queue's are always
-// wrong, and a plan that reads or sorts the table, or is compiled for tens of milliseconds, costs more than it can gain.
+// For the transaction of one statement alone: plans that follow the indexes whatever the statistics say, made once. A queue's
+// statistics are always wrong, and a plan that reads or sorts the table, or is compiled for tens of milliseconds, costs more
+// than it can gain.
 const plainSQL = `SELECT set_config('jit', 'off', true), set_config('enable_seqscan', 'off', true),
-  set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)`
+  set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
+  set_config('plan_cache_mode', 'force_generic_plan', true)`
 
-// The types to claim: named ones that aren't paused, each with the most jobs that there is room for ...
-const wantedSQL = `wanted (type, most) AS MATERIALIZED (
-  SELECT w.type, w.most FROM unnest($1::text[], $2::int[]) AS w(type, most)
-  WHERE NOT EXISTS (SELECT FROM {schema}.job_types t WHERE t.type = w.type AND t.paused_at IS NOT NULL)
-)`
+// The same for a claim, whose commit needn't reach the disk before the jobs start. If the server's machine crashes before it
+// does, the job is pending again, as if it had not been claimed, and runs again by a claim with another lease; what the
+// lost one writes is stale. A settle's commit reaches the disk, and all that was written before with it.
+const plainClaimSQL = plainSQL + `, set_config('synchronous_commit', 'off', true)`
 
-// ... and all others that have pending jobs, found by a loose scan of jobs_claim, one probe a type.
-const othersSQL = `present (type) AS (
-  SELECT (SELECT min(j.type) FROM {schema}.jobs j WHERE j.status = 'pending')
-  UNION ALL
-  SELECT (SELECT min(j.type) FROM {schema}.jobs j WHERE j.status = 'pending' AND j.type > p.type)
-  FROM present p WHERE p.type IS NOT NULL
-), others (type, most) AS MATERIALIZED (
-  SELECT p.type, $7::int FROM present p
-  WHERE p.type IS NOT NULL AND p.type <> ALL ($8::text[])
-    AND NOT EXISTS (SELECT FROM {schema}.job_types t WHERE t.type = p.type AND t.paused_at IS NOT NULL)
-)`
+const notPausedSQL = `NOT EXISTS (SELECT FROM {schema}.job_types t WHERE t.type = l.type AND t.paused_at IS NOT NULL)`
 
-// A type's priorities, the highest first: a loose scan of jobs_claim that goes on only as long as its rows are asked for.
-const levelsSQL = `WITH RECURSIVE level (priority) AS (
-        SELECT (SELECT max(j.priority) FROM {schema}.jobs j WHERE j.status = 'pending' AND j.type = w.type)
-        UNION ALL
-        SELECT (SELECT max(j.priority) FROM {schema}.jobs j WHERE j.status = 'pending' AND j.type = w.type AND j.priority < l.priority)
-        FROM level l WHERE l.priority IS NOT NULL
-      )`
+// The due jobs of level l after its mark (see levels), in their order. Index: jobs_claim.
+const dueSQL = `FROM {schema}.jobs j
+    WHERE j.status = 'pending' AND j.type = l.type AND j.priority = l.priority AND j.scheduled_for <= now()
+      AND (j.scheduled_for, j.id) > (l.due, l.id)
+    ORDER BY j.scheduled_for, j.id`
 
-// The due jobs of each type in w, at most w.most each, by priority and due time. Takes no locks.
-const candidatesSQL = ` w CROSS JOIN LATERAL (
-      ` + levelsSQL + `
-      SELECT l.priority, j.scheduled_for, j.id FROM level l CROSS JOIN LATERAL (
-        SELECT j.scheduled_for, j.id FROM {schema}.jobs j
-        WHERE j.status = 'pending' AND j.type = w.type AND j.priority = l.priority AND j.scheduled_for <= now()
-        ORDER BY j.scheduled_for, j.id LIMIT w.most
-      ) j WHERE l.priority IS NOT NULL LIMIT w.most
-    ) c`
+// $1 worker, $2 whether to renew its heartbeat, $3 bytes of the biggest payload, $4 the most of all; the levels: $5 types,
+// $6 priorities, $7 and $8 after which due time and id to begin; levels of one type, in order of priority. Locks only what
+// it claims: FOR NO KEY UPDATE, as foreign keys' locks don't conflict with it, SKIP LOCKED, as another claim may be there
+// first.
+const claimSQL = `WITH locked AS MATERIALIZED (
+  SELECT j.ctid FROM unnest($5::text[], $6::int[], $7::timestamptz[], $8::uuid[]) AS l(type, priority, due, id) CROSS JOIN LATERAL (
+    SELECT j.ctid ` + dueSQL + ` LIMIT $4::int FOR NO KEY UPDATE SKIP LOCKED
+  ) j WHERE ` + notPausedSQL + ` LIMIT $4::int
+` + updateSQL
 
-// The candidates of all types are merged without locks, so that priority and due time hold across types. That gives a
-// quota for each type and priority, and these are then locked: FOR NO KEY UPDATE, as foreign keys' locks don't conflict
-// with it, SKIP LOCKED, as another claim may be there first. Only what is claimed is ever locked.
-//
-// A claim from no jobs to some renews the worker's heartbeat in the same statement; any claim needs the worker to be
-// alive. ctid is safe to go by: the rows are locked. Index: jobs_claim.
-const lockAndClaimSQL = `, locked AS MATERIALIZED (
-  SELECT j.ctid FROM due d CROSS JOIN LATERAL (
-    SELECT j.ctid FROM {schema}.jobs j
-    WHERE j.status = 'pending' AND j.type = d.type AND j.priority = d.priority AND j.scheduled_for <= now()
-    ORDER BY j.scheduled_for, j.id LIMIT d.most FOR NO KEY UPDATE SKIP LOCKED
+// The same for levels of many types: $9 types, $10 the most of each, $11 whether it is one of those that share $12 jobs.
+// The candidates of all levels are merged without locks, so that priority and due time hold across types. That gives a
+// quota for each level, and as many rows are then locked.
+const claimMergedSQL = `WITH level AS MATERIALIZED (
+  SELECT l.type, l.priority, l.due, l.id FROM unnest($5::text[], $6::int[], $7::timestamptz[], $8::uuid[]) AS l(type, priority, due, id)
+  WHERE ` + notPausedSQL + `
+), wanted AS MATERIALIZED (
+  SELECT w.type, w.most, w.other FROM unnest($9::text[], $10::int[], $11::bool[]) AS w(type, most, other)
+), candidate AS MATERIALIZED (
+  SELECT c.type, c.priority, c.due, c.id, c.scheduled_for, c.job, w.other FROM wanted w CROSS JOIN LATERAL (
+    SELECT l.type, l.priority, l.due, l.id, j.scheduled_for, j.job FROM level l CROSS JOIN LATERAL (
+      SELECT j.scheduled_for, j.id AS job ` + dueSQL + ` LIMIT w.most
+    ) j WHERE l.type = w.type ORDER BY l.priority DESC, j.scheduled_for, j.job LIMIT w.most
+  ) c
+), quota AS MATERIALIZED (
+  SELECT d.type, d.priority, d.due, d.id, count(*) AS most FROM (
+    SELECT u.type, u.priority, u.due, u.id FROM (
+      SELECT * FROM candidate c WHERE NOT c.other
+      UNION ALL
+      (SELECT * FROM candidate c WHERE c.other ORDER BY c.priority DESC, c.scheduled_for, c.job LIMIT $12::int)
+    ) u ORDER BY u.priority DESC, u.scheduled_for, u.job LIMIT $4::int
+  ) d GROUP BY d.type, d.priority, d.due, d.id
+), locked AS MATERIALIZED (
+  SELECT j.ctid FROM quota l CROSS JOIN LATERAL (
+    SELECT j.ctid ` + dueSQL + ` LIMIT l.most FOR NO KEY UPDATE SKIP LOCKED
   ) j
 ` + updateSQL
 
+// A claim from no jobs to some renews the worker's heartbeat in the same statement; any claim needs the worker to be
+// alive. ctid is safe to go by: the rows are locked.
 const updateSQL = `), renewed AS (
   UPDATE {schema}.job_workers SET heartbeat_at = clock_timestamp()
-  WHERE id = $4::int AND dead_at IS NULL AND $5::bool AND EXISTS (SELECT FROM locked)
+  WHERE id = $1::int AND dead_at IS NULL AND $2::bool AND EXISTS (SELECT FROM locked)
   RETURNING id
 ), claimed AS (
   UPDATE {schema}.jobs j SET
     status = 'processing', attempts = j.attempts + 1, started_at = now(), updated_at = now(),
-    lease = gen_random_uuid(), worker_id = $4::int, held_until = NULL
+    lease = gen_random_uuid(), worker_id = $1::int, held_until = NULL
   WHERE j.ctid = ANY (ARRAY(SELECT l.ctid FROM locked l)) AND j.status = 'pending'
     AND (EXISTS (SELECT FROM renewed)
-      OR NOT $5::bool AND EXISTS (SELECT FROM {schema}.job_workers w WHERE w.id = $4::int AND w.dead_at IS NULL))
+      OR NOT $2::bool AND EXISTS (SELECT FROM {schema}.job_workers w WHERE w.id = $1::int AND w.dead_at IS NULL))
   RETURNING j.id, j.type, j.payload, j.priority, j.attempts, j.max_attempts, j.created_at, j.scheduled_for, j.lease,
     j.crashes, j.metadata, j.timeout
 )
-SELECT c.id, c.type, CASE WHEN octet_length(p.text) <= $6::int THEN p.text END, octet_length(p.text),
+SELECT c.id, c.type, CASE WHEN octet_length(p.text) <= $3::int THEN p.text END,
+  CASE WHEN octet_length(p.text) > $3::int THEN octet_length(p.text) END,
   c.priority, c.attempts, c.max_attempts, c.created_at, c.scheduled_for, c.lease, c.crashes,
-  CASE WHEN octet_length(m.text) <= 65536 THEN m.text END,
-  CASE WHEN c.timeout IS NULL THEN 0 ELSE least(extract(epoch FROM c.timeout), 1e9) END::float8,
-  extract(epoch FROM clock_timestamp() - greatest(c.scheduled_for, c.created_at))::float8
+  CASE WHEN octet_length(m.text) <= 65536 THEN m.text END, c.timeout, clock_timestamp()
 FROM claimed c CROSS JOIN LATERAL (SELECT c.payload::text OFFSET 0) p(text) CROSS JOIN LATERAL (SELECT c.metadata::text OFFSET 0) m(text)
 ORDER BY c.priority DESC, c.scheduled_for, c.id`
 
-// $1 types, $2 the most of each, $3 the most of all, $4 worker, $5 whether to renew its heartbeat, $6 bytes of the biggest payload.
-const claimSQL = `WITH RECURSIVE ` + wantedSQL + `, due AS MATERIALIZED (
-  SELECT d.type, d.priority, count(*) AS most FROM (
-    SELECT w.type, c.priority FROM wanted` + candidatesSQL + `
-    ORDER BY c.priority DESC, c.scheduled_for, c.id LIMIT $3::int
-  ) d GROUP BY d.type, d.priority
-)` + lockAndClaimSQL
+// Seconds until the next job of the levels $1 and $2 is due that was not when this transaction began. Index: jobs_claim, one
+// probe a level.
+const nextSQL = `SELECT extract(epoch FROM min(n.scheduled_for) - clock_timestamp())::float8
+FROM unnest($1::text[], $2::int[]) AS l(type, priority) CROSS JOIN LATERAL (
+  SELECT j.scheduled_for FROM {schema}.jobs j
+  WHERE j.status = 'pending' AND j.type = l.type AND j.priority = l.priority AND j.scheduled_for > now()
+  ORDER BY j.scheduled_for LIMIT 1
+) n`
 
-// As claimSQL, and $7 the most of all types that are not in $8.
-const claimAnySQL = `WITH RECURSIVE ` + wantedSQL + `, ` + othersSQL + `, due AS MATERIALIZED (
-  SELECT d.type, d.priority, count(*) AS most FROM (
-    SELECT u.type, u.priority FROM (
-      (SELECT w.type, c.priority, c.scheduled_for, c.id FROM wanted` + candidatesSQL + `)
-      UNION ALL
-      (SELECT w.type, c.priority, c.scheduled_for, c.id FROM others` + candidatesSQL + `
-       ORDER BY c.priority DESC, c.scheduled_for, c.id LIMIT $7::int)
-    ) u
-    ORDER BY u.priority DESC, u.scheduled_for, u.id LIMIT $3::int
-  ) d GROUP BY d.type, d.priority
-)` + lockAndClaimSQL
-
-// As claimSQL, but in each type and priority of $7 and $8 after the place that $9 and $10 say (see marks). Locks only what it
-// claims. Index: jobs_claim.
-const claimMarkedSQL = `WITH ` + wantedSQL + `, level (type, priority, due, id) AS MATERIALIZED (
-  SELECT l.type, l.priority, l.due, l.id FROM unnest($7::text[], $8::int[], $9::timestamptz[], $10::uuid[]) AS l(type, priority, due, id)
-), due AS MATERIALIZED (
-  SELECT d.type, d.priority, d.due, d.after, count(*) AS most FROM (
-    SELECT w.type, c.priority, c.due, c.after FROM wanted w CROSS JOIN LATERAL (
-      SELECT l.priority, l.due, l.id AS after, j.scheduled_for, j.id FROM level l CROSS JOIN LATERAL (
-        SELECT j.scheduled_for, j.id FROM {schema}.jobs j
-        WHERE j.status = 'pending' AND j.type = w.type AND j.priority = l.priority AND j.scheduled_for <= now()
-          AND (j.scheduled_for, j.id) > (l.due, l.id)
-        ORDER BY j.scheduled_for, j.id LIMIT w.most
-      ) j WHERE l.type = w.type ORDER BY l.priority DESC, j.scheduled_for, j.id LIMIT w.most
-    ) c
-    ORDER BY c.priority DESC, c.scheduled_for, c.id LIMIT $3::int
-  ) d GROUP BY d.type, d.priority, d.due, d.after
-), locked AS MATERIALIZED (
-  SELECT j.ctid FROM due d CROSS JOIN LATERAL (
-    SELECT j.ctid FROM {schema}.jobs j
-    WHERE j.status = 'pending' AND j.type = d.type AND j.priority = d.priority AND j.scheduled_for <= now()
-      AND (j.scheduled_for, j.id) > (d.due, d.after)
-    ORDER BY j.scheduled_for, j.id LIMIT d.most FOR NO KEY UPDATE SKIP LOCKED
-  ) j
-` + updateSQL
-
-// All priorities of the types in w.
-const allOfSQL = ` w CROSS JOIN LATERAL (` + levelsSQL + ` SELECT l.priority FROM level l WHERE l.priority IS NOT NULL) l`
-
-// $1 and $2 as in claimSQL, $3 how many to tell. Index: jobs_claim.
-const allLevelsSQL = `WITH ` + wantedSQL + ` SELECT w.type, l.priority FROM wanted` + allOfSQL + ` LIMIT $3::int`
-
-// $1, $2, $7 and $8 as in claimAnySQL, $3 how many to tell; the rest is there to keep their numbers.
-const allLevelsAnySQL = `WITH RECURSIVE ` + wantedSQL + `, ` + othersSQL + `
-SELECT u.type, u.priority FROM (
-  SELECT w.type, l.priority FROM wanted` + allOfSQL + `
+// The first job of each level of the types $1, at most $2 levels: the first job of a type, and then the first with a lower
+// priority again and again, one probe of jobs_claim each. Takes no locks, so it also sees jobs that a claim has to pass over
+// because another transaction has them locked.
+const walkSQL = `WITH RECURSIVE head (type, priority, due, id) AS (
+  SELECT h.type, h.priority, h.scheduled_for, h.id FROM unnest($1::text[]) AS l(type) CROSS JOIN LATERAL (
+    SELECT j.type, j.priority, j.scheduled_for, j.id FROM {schema}.jobs j
+    WHERE j.status = 'pending' AND j.type = l.type ORDER BY j.priority DESC, j.scheduled_for, j.id LIMIT 1
+  ) h WHERE ` + notPausedSQL + `
   UNION ALL
-  SELECT w.type, l.priority FROM others` + allOfSQL + `
-) u
-WHERE ($4::int, $5::bool, $6::int) IS NOT NULL LIMIT $3::int`
+  SELECT h.type, n.priority, n.scheduled_for, n.id FROM head h CROSS JOIN LATERAL (
+    SELECT j.priority, j.scheduled_for, j.id FROM {schema}.jobs j
+    WHERE j.status = 'pending' AND j.type = h.type AND j.priority < h.priority ORDER BY j.priority DESC, j.scheduled_for, j.id LIMIT 1
+  ) n
+)
+SELECT h.type, h.priority, h.due, h.id, extract(epoch FROM h.due - clock_timestamp())::float8 FROM head h LIMIT $2::int`
 
-// Seconds until the next job of the types in w is due, negative if one is. Takes no locks: also sees rows that a claim
-// has to pass over because another transaction has them locked. Index: jobs_claim.
-const nextSQL = ` w CROSS JOIN LATERAL (
-      ` + levelsSQL + `
-      SELECT j.scheduled_for FROM level l CROSS JOIN LATERAL (
-        SELECT j.scheduled_for FROM {schema}.jobs j
-        WHERE j.status = 'pending' AND j.type = w.type AND j.priority = l.priority
-        ORDER BY j.scheduled_for, j.id LIMIT 1
-      ) j WHERE l.priority IS NOT NULL
-    ) n`
-
-// $1 and $2 as in claimSQL.
-const lookSQL = `WITH ` + wantedSQL + `
-SELECT extract(epoch FROM min(n.scheduled_for) - clock_timestamp())::float8 FROM wanted` + nextSQL
-
-// $1, $2, $7 and $8 as in claimAnySQL; the rest is there to keep their numbers.
-const lookAnySQL = `WITH RECURSIVE ` + wantedSQL + `, ` + othersSQL + `
-SELECT extract(epoch FROM min(u.scheduled_for) - clock_timestamp())::float8 FROM (
-  SELECT n.scheduled_for FROM wanted` + nextSQL + `
+// The same for all types after $3 but $1: after the last priority of a type comes the first of the next.
+const walkOthersSQL = `WITH RECURSIVE head (type, priority, due, id) AS (
+  (SELECT j.type, j.priority, j.scheduled_for, j.id FROM {schema}.jobs j
+   WHERE j.status = 'pending' AND j.type > $3::text ORDER BY j.type, j.priority DESC, j.scheduled_for, j.id LIMIT 1)
   UNION ALL
-  SELECT n.scheduled_for FROM others` + nextSQL + `
-) u
-WHERE ($3::int, $4::int, $5::bool, $6::int) IS NOT NULL`
+  SELECT n.type, n.priority, n.scheduled_for, n.id FROM head h CROSS JOIN LATERAL (
+    (SELECT j.type, j.priority, j.scheduled_for, j.id FROM {schema}.jobs j
+     WHERE j.status = 'pending' AND j.type = h.type AND j.priority < h.priority AND h.type <> ALL ($1::text[])
+     ORDER BY j.priority DESC, j.scheduled_for, j.id LIMIT 1)
+    UNION ALL
+    (SELECT j.type, j.priority, j.scheduled_for, j.id FROM {schema}.jobs j
+     WHERE j.status = 'pending' AND j.type > h.type ORDER BY j.type, j.priority DESC, j.scheduled_for, j.id LIMIT 1)
+    LIMIT 1
+  ) n
+)
+SELECT l.type, l.priority, l.due, l.id, extract(epoch FROM l.due - clock_timestamp())::float8 FROM head l
+WHERE l.type <> ALL ($1::text[]) AND ` + notPausedSQL + ` LIMIT $2::int`
 
 // $1 ids, $2 leases, $3 results: a JSON object by lease, or null. The fence: a job is settled by the holder of its current
-// lease alone; as no lease is used twice, two lists say as much as a list of pairs. Index: the primary key. (The cast keeps
-// the planner, who thinks that next to nothing is ever processing, from jobs_held with all its dead entries.)
+// lease alone. Index: the primary key. (The cast keeps the planner, who thinks that next to nothing is ever processing, from
+// jobs_held with all its dead entries.)
 const completeSQL = `UPDATE {schema}.jobs j SET
   status = 'completed', completed_at = now(), updated_at = now(), result = $3::jsonb -> j.lease::text,
   lease = NULL, worker_id = NULL, held_until = NULL, unavailable_since = NULL
-WHERE j.id = ANY ($1::uuid[]) AND j.lease = ANY ($2::uuid[]) AND j.status::text = 'processing'`
+FROM unnest($1::uuid[], $2::uuid[]) AS s(id, lease) WHERE j.id = s.id AND j.lease = s.lease AND j.status::text = 'processing'`
 
 // The same for one job in a transaction of the handler's. $1 id, $2 lease, $3 result.
 const completeTxSQL = `UPDATE {schema}.jobs SET
@@ -249,8 +209,12 @@ UPDATE {schema}.jobs j SET
   held_until = CASE e.what WHEN 'hold' THEN now() + e.delay * interval '1 s' END
 FROM ended e WHERE j.id = e.id RETURNING e.lease, e.what`
 
+// How many other workers live.
+const othersSQL = `(SELECT count(*)::int FROM {schema}.job_workers o
+  WHERE o.dead_at IS NULL AND o.id <> job_workers.id AND o.heartbeat_at > now() - interval '5 min')`
+
 const registerSQL = `INSERT INTO {schema}.job_workers (name, version, schema_version, concurrency, types, lease_time, dead_after)
-VALUES ($1, $2, $3, $4, $5, $6::float8 * interval '1 s', $7::float8 * interval '1 s') RETURNING id`
+VALUES ($1, $2, $3, $4, $5, $6::float8 * interval '1 s', $7::float8 * interval '1 s') RETURNING id, ` + othersSQL
 
 // A worker that leaves jobs behind stays, as dead, so that they are reaped at once.
 const unregisterSQL = `WITH gone AS (
@@ -261,7 +225,7 @@ const unregisterSQL = `WITH gone AS (
 UPDATE {schema}.job_workers SET dead_at = now() WHERE id = $1 AND NOT EXISTS (SELECT FROM gone)`
 
 // No row: the worker was declared dead. Locks that row alone.
-const beatSQL = `UPDATE {schema}.job_workers SET heartbeat_at = clock_timestamp() WHERE id = $1 AND dead_at IS NULL RETURNING true`
+const beatSQL = `UPDATE {schema}.job_workers SET heartbeat_at = clock_timestamp() WHERE id = $1 AND dead_at IS NULL RETURNING ` + othersSQL
 
 // What this worker holds, as the database has it. Index: jobs_held.
 const heldSQL = `SELECT id, lease, cancel_requested_at IS NOT NULL FROM {schema}.jobs WHERE worker_id = $1 AND status = 'processing'`

@@ -28,7 +28,7 @@ func TestStatementsPrepare(t *testing.T) {
 				t.Errorf("schema %q: prepare %s: %v", schema, name, err)
 			}
 		}
-		if _, err := conn.Prepare(t.Context(), "plain", plainSQL); err != nil {
+		if _, err := conn.Prepare(t.Context(), "plain", plainClaimSQL); err != nil {
 			t.Errorf("prepare plain: %v", err)
 		}
 	}
@@ -55,17 +55,18 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 			}
 			sql := newStatements("public")
 			const (
-				types   = `'{type1,type2}', '{50,50}'`
+				levels  = `'{type1,type2}', '{1,0}', '{-infinity,2020-01-01}', '{00000000-0000-0000-0000-000000000000,ffffffff-ffff-ffff-ffff-ffffffffffff}'`
 				ids     = `(SELECT array_agg(id) FROM (SELECT id FROM jobs WHERE status = 'processing' LIMIT 500) j)`
 				leases  = `(SELECT array_agg(lease) FROM (SELECT lease FROM jobs WHERE status = 'processing' LIMIT 500) j)`
 				outcome = `'{}'`
 			)
 			arrays := fmt.Sprintf("%s, %s, %s", ids, leases, outcome)
 			for _, hot := range []struct{ name, statement, arguments, index string }{
-				{"claim", sql.claim, types + `, 100, 1, true, 1000`, "jobs_claim"},
-				{"claimAny", sql.claimAny, types + `, 100, 1, true, 1000, 50, '{type1,type2}'`, "jobs_claim"},
-				{"look", sql.look, types, "jobs_claim"},
-				{"lookAny", sql.lookAny, types + `, 0, 0, false, 0, 50, '{type1,type2}'`, "jobs_claim"},
+				{"claim", sql.claim, `1, true, 1000, 100, ` + levels, "jobs_claim"},
+				{"claimMerged", sql.claimMerged, `1, true, 1000, 100, ` + levels + `, '{type1,type2}', '{50,50}', '{f,t}', 50`, "jobs_claim"},
+				{"next", sql.next, `'{type1,type2}', '{1,0}'`, "jobs_claim"},
+				{"walk", sql.walk, `'{type1,type2}', 100`, "jobs_claim"},
+				{"walkOthers", sql.walkOthers, `'{type1,type2}', 100, ''`, "jobs_claim"},
 				{"complete", sql.complete, arrays, "jobs_pkey"},
 				{"settle", sql.settle, arrays, "jobs_pkey"},
 				{"held", sql.held, `1`, "jobs_held"},

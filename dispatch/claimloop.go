@@ -1,0 +1,284 @@
+package dispatch
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+)
+
+const (
+	// restPeriod is how long to wait at most where a token or a timer should end the wait.
+	restPeriod = time.Second
+	// gatherFor bounds the wait for slots while a backlog is drained.
+	gatherFor = 2 * time.Millisecond
+	// How long after a walk the next one is made, at least, so that what claims by levels miss is not late: while a backlog
+	// is drained; while the bell polls; and while it rings and claims find jobs.
+	walkDraining = 250 * time.Millisecond
+	walkPolling  = 50 * time.Millisecond
+	walkRung     = 100 * time.Millisecond
+)
+
+// claimLoop claims and starts jobs until ctx is done. jobs is the context that they run under; it is never done.
+func (d *Dispatcher) claimLoop(ctx, jobs context.Context) {
+	failed := newPause(50*time.Millisecond, time.Second)
+	for ctx.Err() == nil {
+		if err := d.turn(ctx, jobs); err != nil && ctx.Err() == nil {
+			d.database.down("claim jobs", err)
+			d.levels.asked = true
+			failed.wait(ctx, nil)
+			continue
+		}
+		failed.reset()
+	}
+}
+
+// turn claims once what there is room for, and waits where there is no room, or no more.
+func (d *Dispatcher) turn(ctx, jobs context.Context) error {
+	d.gather(ctx)
+	drain(d.lanes.freed)
+	w := d.lanes.wants(time.Now())
+	if w.nothing() || !d.mayClaim() {
+		d.bell.Awake()
+		d.rest(ctx, w, restPeriod, wakeNone)
+		return nil
+	}
+	if late, next, err := d.yield(ctx, w); err != nil {
+		return err
+	} else if late {
+		return d.idle(ctx, jobs, claimed{next: next})
+	}
+	if d.levels.walked.IsZero() {
+		if _, err := d.walk(ctx, w); err != nil {
+			return err
+		}
+	}
+	got, err := d.claim(ctx, jobs, w, !d.draining)
+	if err != nil {
+		return err
+	}
+	d.woke(got)
+	d.levels.asked = d.levels.asked || d.draining
+	if d.draining = got.more; !got.more {
+		return d.idle(ctx, jobs, got)
+	}
+	d.bell.Awake()
+	if d.levels.walkIn(walkDraining, time.Now()) <= 0 {
+		_, err = d.walk(ctx, w)
+	}
+	return err
+}
+
+// gather waits, while a backlog is drained, until half of the slots are free: a claim costs nearly as much for one job as
+// for fifty. With jobs that take longer than gatherFor it has nothing to wait for.
+func (d *Dispatcher) gather(ctx context.Context) {
+	if !d.draining {
+		return
+	}
+	timer := time.NewTimer(gatherFor)
+	defer timer.Stop()
+	for d.lanes.runs() > d.config.Concurrency/2 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			return
+		case <-d.lanes.freed:
+		}
+	}
+}
+
+// idle waits for work after a claim that took all that it found.
+func (d *Dispatcher) idle(ctx, jobs context.Context, got claimed) error {
+	next, by := got.next, wakeDue
+	patience := walkRung
+	if got.jobs == 0 {
+		patience = 0 // what rang is not in the levels that are known, or is not due yet
+	}
+	if d.levels.asked || next == 0 {
+		if wait := d.levels.walkIn(patience, time.Now()); wait <= 0 {
+			found, in, err := d.look(ctx, jobs)
+			if found || err != nil {
+				return err
+			}
+			next = in
+		} else if next == 0 || wait < next {
+			next, by = wait, wakeNone
+		}
+	}
+	d.readyOnce.Do(func() { close(d.ready) })
+	for {
+		found := false
+		asleep, err := d.bell.Sleep(ctx, func(ctx context.Context, thorough bool) (_ bool, err error) {
+			var in time.Duration
+			found, in, err = d.recheck(ctx, jobs, thorough)
+			if in != 0 {
+				next, by = in, wakeDue
+			}
+			return found, err
+		})
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return err
+		case asleep:
+			d.rest(ctx, d.lanes.wants(time.Now()), next, by)
+			return nil
+		case !found || d.draining:
+			return nil
+		}
+	}
+}
+
+// recheck claims once more for a Bell that is falling asleep. It returns how long it is until the next job is due, or zero
+// if it didn't look for that.
+func (d *Dispatcher) recheck(ctx, jobs context.Context, thorough bool) (found bool, next time.Duration, err error) {
+	w := d.lanes.wants(time.Now())
+	got, err := d.claim(ctx, jobs, w, false)
+	if err != nil {
+		return false, 0, err
+	}
+	d.draining = got.more
+	if got.jobs > 0 || got.more {
+		d.levels.asked = true
+		return true, 0, nil
+	}
+	if !thorough && d.levels.walkIn(walkPolling, time.Now()) > 0 {
+		return false, 0, nil
+	}
+	return d.look(ctx, jobs)
+}
+
+// look walks, and claims what that finds due. It returns how long it is until the next job is due, or until a job that is due
+// and locked by another transaction is to be tried again: that may let go of it without a ring.
+func (d *Dispatcher) look(ctx, jobs context.Context) (found bool, next time.Duration, err error) {
+	w := d.lanes.wants(time.Now())
+	next, err = d.walk(ctx, w)
+	if err != nil {
+		return false, 0, err
+	}
+	if next > 0 {
+		d.passed.reset()
+		return false, next, nil
+	}
+	got, err := d.claim(ctx, jobs, w, true)
+	if err != nil {
+		return false, 0, err
+	}
+	d.levels.asked = true
+	if d.draining = got.more; got.jobs > 0 || got.more {
+		d.passed.reset()
+		return true, 0, nil
+	}
+	return false, min(d.passed.length(), got.next), nil
+}
+
+// rest waits for a ring, for a freed slot where slots are short, for next, which by is the name of, or until the next breaker
+// lets a probe through, and at most until the fallback poll.
+func (d *Dispatcher) rest(ctx context.Context, w wants, next time.Duration, by wake) {
+	poll := d.config.Poll
+	if d.bell.Deaf() {
+		poll = d.config.PollDeaf
+	}
+	if next > poll {
+		next, by = poll, wakePoll
+	}
+	if !w.probeAt.IsZero() && time.Until(w.probeAt) < next {
+		next, by = time.Until(w.probeAt), wakeDue
+	}
+	freed := d.lanes.freed
+	if !w.limited && !w.nothing() {
+		freed = nil
+	}
+	timer := time.NewTimer(max(next, 0))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return
+	case <-d.bell.Rings():
+		by = wakeRing
+	case <-freed:
+		by = wakeFreed
+	case <-timer.C:
+	}
+	d.wake, d.levels.asked = by, true
+	if by != wakeFreed && by != wakeNone {
+		d.reaperNudge.send() // others may come to hold jobs, too
+	}
+}
+
+// wake is how a Dispatcher that rested was woken.
+type wake string
+
+const (
+	wakeNone  wake = "" // by its own doing
+	wakeRing  wake = "ring"
+	wakeDue   wake = "due"
+	wakePoll  wake = "poll"
+	wakeFreed wake = "freed"
+)
+
+// unannounced is for how long a job must have been due when a fallback poll finds it to count as one that should have rung.
+const unannounced = time.Second
+
+// woke notes what a claim that followed a rest has found.
+func (d *Dispatcher) woke(got claimed) {
+	by := d.wake
+	d.wake = wakeNone
+	if by == wakeNone {
+		return
+	}
+	d.metrics.woke(by, got.jobs > 0)
+	switch {
+	case by == wakeRing || by == wakeDue:
+		d.shy.note(got.jobs > 0, d.others.Load() > 0)
+	case by == wakePoll && got.waited > unannounced && !d.bell.Deaf():
+		d.metrics.unannounced.Inc()
+		d.log.Warn().Int("jobs", got.jobs).Dur("waited_ms", got.waited).
+			Msg("the fallback poll found jobs that no ring announced: a two-phase commit without ring_jobs, or a lost wake-up")
+	}
+}
+
+// shyness is how long to leave a ring to other sidecars. All of a fleet hear it, and one is enough for its job: who finds jobs
+// when it is rung is at once there the next time, who comes too late waits longer, and then looks before it claims. So one
+// sidecar answers nearly all rings, until its slots are full or it is gone; then others find jobs, and become less shy.
+type shyness struct{ delay time.Duration }
+
+const (
+	minShyness = time.Millisecond
+	maxShyness = 8 * time.Millisecond
+)
+
+func (s *shyness) note(found, fleet bool) {
+	switch {
+	case !fleet:
+		s.delay = 0
+	case !found:
+		s.delay = min(max(2*s.delay, minShyness), maxShyness)
+	default:
+		if s.delay /= 2; s.delay < minShyness {
+			s.delay = 0
+		}
+	}
+}
+
+// yield leaves a ring to others for a while, and then looks. Late: there is nothing left to claim until next.
+func (d *Dispatcher) yield(ctx context.Context, w wants) (late bool, next time.Duration, err error) {
+	if d.wake != wakeRing && d.wake != wakeDue || d.shy.delay == 0 || !sleep(ctx, d.shy.delay/2+rand.N(d.shy.delay)) {
+		return false, 0, nil
+	}
+	drain(d.bell.Rings())
+	next, err = d.walk(ctx, w)
+	if err != nil || next <= 0 {
+		return false, 0, err
+	}
+	d.woke(claimed{})
+	return true, next, nil
+}
+
+func drain(tokens <-chan struct{}) {
+	select {
+	case <-tokens:
+	default:
+	}
+}

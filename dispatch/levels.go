@@ -1,0 +1,277 @@
+package dispatch
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// levels remember which types and priorities have pending jobs, and where the claims of each have stopped, so that a claim
+// is a few probes of the index however many levels, future jobs and dead entries it holds. A walk over the index, from one
+// level's first job to the next's, finds them; what claims by levels miss is found by the next walk: new levels, jobs that
+// turn up before a level's mark (committed late, or due in the past), and jobs that somebody had locked.
+//
+// Only claimLoop uses them.
+type levels struct {
+	byKey map[levelKey]*level
+	due   []*level // with due jobs at the last walk, and not claimed empty since: in their order
+	rest  []*level // the others, the last one that had jobs first
+
+	asked  bool      // something may have come since the last walk that claims miss
+	walked time.Time // when the last walk ended
+	took   time.Duration
+	cursor string // where the next walk begins, if the last was cut short
+}
+
+const (
+	// claimLevels is how many levels one claim looks into.
+	claimLevels = 32
+	// keepLevels is how many levels without due jobs are remembered.
+	keepLevels = 1024
+	// markLag is how far behind the last claimed job the next claim begins, while it keeps up: commits come out of order.
+	markLag = time.Second
+	// A walk may take this share of the time, but it is made after maxWalkSpacing.
+	walkShare      = 20
+	maxWalkSpacing = 2 * time.Second
+)
+
+type levelKey struct {
+	jobType  string
+	priority int32
+}
+
+// level is a type and a priority.
+type level struct {
+	levelKey
+	after place // the last job claimed; the zero place is before all
+	// behind: its claims don't keep up, so that they go on exactly where they stopped.
+	behind bool
+	// head is when the first job is due, by our clock, as of the last walk; zero if there was none, or it was claimed.
+	head time.Time
+}
+
+// place is the due time and id of a job.
+type place struct {
+	due time.Time
+	id  pgtype.UUID
+}
+
+func (p place) before(other place) bool {
+	if c := p.due.Compare(other.due); c != 0 {
+		return c < 0
+	}
+	return bytes.Compare(p.id.Bytes[:], other.id.Bytes[:]) < 0
+}
+
+// justBefore is a place before p and after all others that are.
+func (p place) justBefore() place {
+	last := pgtype.UUID{Valid: true}
+	for i := range last.Bytes {
+		last.Bytes[i] = 0xff
+	}
+	return place{p.due.Add(-time.Microsecond), last} // Postgres' resolution
+}
+
+// newLevels begins with the priority that most jobs have, of each named type.
+func newLevels(types map[string]Type) *levels {
+	l := &levels{byKey: map[levelKey]*level{}, asked: true}
+	for name := range types {
+		if name != DefaultType {
+			l.add(levelKey{jobType: name})
+		}
+	}
+	return l
+}
+
+func (l *levels) add(key levelKey) *level {
+	added := &level{levelKey: key}
+	l.byKey[key] = added
+	l.rest = append(l.rest, added)
+	return added
+}
+
+// levelClaim is what a claim by levels sends.
+type levelClaim struct {
+	levels     []*level
+	types      []string // each with the most of it
+	most       []int32
+	others     []bool // those that share the room of the default handler
+	levelTypes []string
+	priorities []int32
+	dues       []pgtype.Timestamptz
+	ids        []pgtype.UUID
+}
+
+// claim chooses the levels of a claim: those with due jobs, in their order; where there are none, those that had some last.
+func (l *levels) claim(w wants) (c levelClaim) {
+	room := w.room()
+	seen := map[string]bool{}
+	for _, from := range [][]*level{l.due, l.rest} {
+		for _, one := range from {
+			if len(c.levels) == claimLevels {
+				return c
+			}
+			most, other := room(one.jobType)
+			if most <= 0 {
+				continue
+			}
+			if !seen[one.jobType] {
+				seen[one.jobType] = true
+				c.types, c.most, c.others = append(c.types, one.jobType), append(c.most, most), append(c.others, other)
+			}
+			c.add(one)
+		}
+	}
+	return c
+}
+
+// more reports whether there are due jobs, as of the last walk, that there is room for.
+func (l *levels) more(w wants) bool {
+	room := w.room()
+	return slices.ContainsFunc(l.due, func(one *level) bool {
+		most, _ := room(one.jobType)
+		return most > 0
+	})
+}
+
+func (c *levelClaim) add(one *level) {
+	c.levels = append(c.levels, one)
+	c.levelTypes, c.priorities = append(c.levelTypes, one.jobType), append(c.priorities, one.priority)
+	due, id := pgtype.Timestamptz{Time: one.after.due, Valid: true}, pgtype.UUID{Bytes: one.after.id.Bytes, Valid: true}
+	switch {
+	case one.after.due.IsZero():
+		due = pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}
+	case !one.behind:
+		due.Time = due.Time.Add(-markLag)
+	}
+	c.dues, c.ids = append(c.dues, due), append(c.ids, id)
+}
+
+// oneType reports whether all levels are of one type: then they are in order by themselves.
+func (c *levelClaim) oneType() bool { return len(c.types) == 1 }
+
+// note what a claim has taken. Full: it took all that there was room for.
+func (l *levels) note(c levelClaim, claimed []Job, full bool) {
+	took := make(map[string]int32, len(c.types))
+	for i := range claimed {
+		job := &claimed[i]
+		took[job.Type]++
+		one := l.byKey[levelKey{job.Type, int32(job.Priority)}]
+		if one == nil {
+			continue
+		}
+		at := place{job.ScheduledFor, job.id}
+		// A walk may have found jobs before the mark, which then starts anew.
+		if one.after.before(at) {
+			one.after = at
+		}
+	}
+	empty := map[string]bool{}
+	for i, name := range c.types {
+		empty[name] = !full && took[name] < c.most[i]
+	}
+	for _, one := range c.levels {
+		one.behind = !empty[one.jobType]
+		if empty[one.jobType] {
+			one.head = time.Time{}
+		}
+	}
+	if len(l.due) > 0 {
+		l.retire(empty, took)
+	}
+}
+
+// retire moves levels that were claimed empty to the rest, those that had jobs to its front.
+func (l *levels) retire(empty map[string]bool, took map[string]int32) {
+	var had, hadNot []*level
+	l.due = slices.DeleteFunc(l.due, func(one *level) bool {
+		switch {
+		case !empty[one.jobType] || !one.head.IsZero():
+			return false
+		case took[one.jobType] > 0:
+			had = append(had, one)
+		default:
+			hadNot = append(hadNot, one)
+		}
+		return true
+	})
+	if len(had)+len(hadNot) > 0 {
+		l.rest = slices.Concat(had, l.rest, hadNot)
+		l.forget()
+	}
+}
+
+func (l *levels) forget() {
+	for len(l.rest) > keepLevels {
+		last := l.rest[len(l.rest)-1]
+		delete(l.byKey, last.levelKey)
+		l.rest = l.rest[:len(l.rest)-1]
+	}
+}
+
+// head is a level's first pending job, as a walk finds it.
+type head struct {
+	levelKey
+	place
+	in time.Duration // until it is due
+}
+
+// walkedOver takes what a walk has found of the levels that covers says it has looked at. It returns how long it is until the first
+// of these jobs is due, not positive if one is.
+func (l *levels) walkedOver(heads []head, covers func(jobType string) bool, now time.Time) (next time.Duration) {
+	next = 24 * time.Hour
+	found := make(map[levelKey]bool, len(heads))
+	for _, h := range heads {
+		found[h.levelKey] = true
+		one := l.byKey[h.levelKey]
+		if one == nil {
+			one = l.add(h.levelKey)
+		}
+		one.head = now.Add(h.in)
+		if !one.after.before(h.place) || one.after.due.IsZero() {
+			one.after, one.behind = h.place.justBefore(), true
+		}
+		next = min(next, h.in)
+	}
+	var due, rest []*level
+	for _, from := range [][]*level{l.due, l.rest} {
+		for _, one := range from {
+			if !found[one.levelKey] && covers(one.jobType) {
+				one.head = time.Time{}
+			}
+			if !one.head.IsZero() && !one.head.After(now) {
+				due = append(due, one)
+			} else {
+				rest = append(rest, one)
+			}
+		}
+	}
+	slices.SortStableFunc(due, func(a, b *level) int {
+		return cmp.Or(cmp.Compare(b.priority, a.priority), a.head.Compare(b.head), cmp.Compare(a.jobType, b.jobType))
+	})
+	l.due, l.rest = due, rest
+	l.forget()
+	return next
+}
+
+// nextHead is how long it is until the first job is due of the levels that c left out and that a walk found future jobs of.
+func (l *levels) nextHead(c levelClaim, now time.Time) time.Duration {
+	next := 24 * time.Hour
+	for _, from := range [][]*level{l.due, l.rest} {
+		for _, one := range from {
+			if !one.head.IsZero() && !slices.Contains(c.levels, one) {
+				next = min(next, one.head.Sub(now))
+			}
+		}
+	}
+	return next
+}
+
+// walkIn is how long to wait with the next walk, so that it comes at least rhythm after the last, and takes no more than its
+// share of the time.
+func (l *levels) walkIn(rhythm time.Duration, now time.Time) time.Duration {
+	return l.walked.Add(max(rhythm, min(walkShare*l.took, maxWalkSpacing))).Sub(now)
+}
