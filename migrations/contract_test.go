@@ -3,8 +3,10 @@ package migrations_test
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -274,5 +276,37 @@ func TestSearchPathTricks(t *testing.T) {
 	}
 	if n := one[int](t, conn, "SELECT (SELECT count(*) FROM evil.jobs) + (SELECT count(*) FROM pg_temp.jobs) + (SELECT count(*) FROM pg_temp.job_errors)"); n != 0 {
 		t.Errorf("%d rows went astray", n)
+	}
+}
+
+// Ids are version 7 uuids of now, unlike each other, and later ones sort after earlier ones.
+func TestIDsAreOrderedByTime(t *testing.T) {
+	t.Parallel()
+	conn := connect(t, pgtest.Migrated(t))
+	rows, err := conn.Query(t.Context(), `WITH made AS (INSERT INTO jobs (type) SELECT 'x' FROM generate_series(1, 1000) RETURNING id)
+		SELECT id::text FROM made`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, id := range ids {
+		milliseconds, err := strconv.ParseInt(strings.ReplaceAll(id, "-", "")[:12], 16, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if age := time.Since(time.UnixMilli(milliseconds)); age < -time.Second || age > time.Minute {
+			t.Fatalf("%s is %s old", id, age)
+		}
+		if id[14] != '7' || !strings.ContainsRune("89ab", rune(id[19])) {
+			t.Fatalf("%s is not of version 7", id)
+		}
+		seen[id] = true
+	}
+	if len(seen) != 1000 || ids[999][:13] < ids[0][:13] {
+		t.Errorf("%d different ids, from %s to %s", len(seen), ids[0], ids[999])
 	}
 }
