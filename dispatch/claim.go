@@ -93,6 +93,9 @@ func scanSooner(row pgx.Row, next *time.Duration) error {
 
 func (d *Dispatcher) scanJob(row pgx.CollectableRow) (Job, error) {
 	j := Job{completeTx: d.sql.completeTx}
+	if d.config.Retention.Completed == KeepNothing {
+		j.completeTx = d.sql.completeTxGone
+	}
 	var size *int
 	var payload, metadata []byte
 	var timeout pgtype.Interval

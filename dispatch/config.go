@@ -71,7 +71,7 @@ type Config struct {
 // Special values of a Retention.
 const (
 	KeepForever time.Duration = -1
-	KeepNothing time.Duration = 1 // until the next walk over the table
+	KeepNothing time.Duration = 1 // deleted as it is settled
 )
 
 // Retention says how long finished jobs are kept, by their end: a time, KeepForever or KeepNothing.

@@ -115,7 +115,9 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	chores.Go(func() { d.pruneLoop(ctx) })
 	chores.Go(func() { d.watchLoop(ctx) })
 	chores.Go(func() { d.pauseLoop(service) })
-	writers.Go(func() { d.settle(writing) })
+	for range settleWriters {
+		writers.Go(func() { d.settle(writing) })
+	}
 	d.log.Info().Int32("worker_id", d.worker.Load()).Int("concurrency", d.config.Concurrency).Msg("dispatcher started")
 
 	d.claimLoop(ctx, background)

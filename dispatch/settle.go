@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,14 +36,20 @@ type verdict struct {
 	output  json.RawMessage
 }
 
-const maxSettleBatch = 1000
+const (
+	maxSettleBatch = 1000
+	// settleWriters write at once, when one can't keep up.
+	settleWriters = 2
+)
 
-// settler writes verdicts in batches: all that have come while the last batch was written. A lone one is written at once.
+// settler writes verdicts in batches: all that have come while the last batch was written. A lone one is written at once. One
+// writer has the larger batches, so the second only helps when a whole batch is left over.
 type settler struct {
-	mu     sync.Mutex
-	queue  []verdict
-	closed bool
-	some   *sync.Cond
+	mu      sync.Mutex
+	queue   []verdict
+	closed  bool
+	writing int
+	some    *sync.Cond
 }
 
 func newSettler() *settler {
@@ -54,8 +61,11 @@ func newSettler() *settler {
 func (s *settler) add(v verdict) {
 	s.mu.Lock()
 	s.queue = append(s.queue, v)
+	wake := s.writing == 0 || len(s.queue) >= maxSettleBatch
 	s.mu.Unlock()
-	s.some.Signal()
+	if wake {
+		s.some.Signal()
+	}
 }
 
 // close makes next return nil when the queue is empty.
@@ -66,22 +76,34 @@ func (s *settler) close() {
 	s.some.Broadcast()
 }
 
+// next waits for a batch. The caller says by wrote when it has written it.
 func (s *settler) next() []verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.queue) == 0 {
+	for len(s.queue) == 0 || s.writing > 0 && len(s.queue) < maxSettleBatch && !s.closed {
 		if s.closed {
 			return nil
 		}
 		s.some.Wait()
 	}
-	n := min(len(s.queue), maxSettleBatch)
-	batch := make([]verdict, n)
-	copy(batch, s.queue)
-	rest := copy(s.queue, s.queue[n:])
+	s.writing++
+	if len(s.queue) <= maxSettleBatch {
+		batch := s.queue
+		s.queue = nil
+		return batch
+	}
+	batch := slices.Clone(s.queue[:maxSettleBatch])
+	rest := copy(s.queue, s.queue[maxSettleBatch:])
 	clear(s.queue[rest:])
 	s.queue = s.queue[:rest]
 	return batch
+}
+
+func (s *settler) wrote() {
+	s.mu.Lock()
+	s.writing--
+	s.mu.Unlock()
+	s.some.Signal()
 }
 
 // settle writes verdicts until the settler is closed and empty, or ctx is done.
@@ -101,6 +123,7 @@ func (d *Dispatcher) settle(ctx context.Context) {
 		}
 		d.write(ctx, done, d.writeDone)
 		d.write(ctx, other, d.writeOther)
+		d.settler.wrote()
 	}
 }
 
@@ -162,14 +185,18 @@ func (d *Dispatcher) writeSingly(ctx context.Context, batch []verdict, statement
 }
 
 func (d *Dispatcher) writeDone(ctx context.Context, batch []verdict) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout())
+	defer cancel()
+	ids, leases := keys(batch)
+	if d.config.Retention.Completed == KeepNothing {
+		return execPlain(ctx, d.pool, d.sql.completeGone, ids, leases)
+	}
 	outputs := map[string]json.RawMessage{}
 	for _, v := range batch {
 		if len(v.output) > 0 {
 			outputs[v.attempt.job.Lease] = v.output
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout())
-	defer cancel()
 	var text *string
 	if len(outputs) > 0 {
 		marshalled, err := json.Marshal(outputs)
@@ -179,7 +206,6 @@ func (d *Dispatcher) writeDone(ctx context.Context, batch []verdict) (int64, err
 		object := string(marshalled)
 		text = &object
 	}
-	ids, leases := keys(batch)
 	return execPlain(ctx, d.pool, d.sql.complete, ids, leases, text)
 }
 
@@ -206,7 +232,8 @@ func (d *Dispatcher) writeOther(ctx context.Context, batch []verdict) (int64, er
 		What  what
 	}
 	ids, leases := keys(batch)
-	rows, err := queryPlain(ctx, d.pool, pgx.RowToStructByPos[row], d.sql.settle, ids, leases, string(text))
+	rows, err := queryPlain(ctx, d.pool, pgx.RowToStructByPos[row], d.sql.settle, ids, leases, string(text),
+		d.config.Retention.Failed != KeepNothing, d.config.Retention.Cancelled != KeepNothing)
 	if err != nil {
 		return 0, err
 	}

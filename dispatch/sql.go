@@ -9,7 +9,8 @@ import (
 // statements are all that a Dispatcher says to the database, with the schema filled in.
 type statements struct {
 	claim, claimMerged, next, walk, walkOthers string
-	complete, settle, completeTx               string
+	complete, completeGone, settle             string
+	completeTx, completeTxGone                 string
 	register, unregister, beat, held, release  string
 	suspects, markDead, reapWorker, reapHeld   string
 	saveManualLease, pauseType, unhandled      string
@@ -24,7 +25,8 @@ func newStatements(schema string) statements {
 	in := strings.NewReplacer("{schema}", quoted, "{jobs}", literal("jobs"), "{job_settings}", literal("job_settings")).Replace
 	return statements{
 		claim: in(claimSQL), claimMerged: in(claimMergedSQL), next: in(nextSQL), walk: in(walkSQL), walkOthers: in(walkOthersSQL),
-		complete: in(completeSQL), settle: in(settleSQL), completeTx: in(completeTxSQL),
+		complete: in(completeSQL), completeGone: in(completeGoneSQL), settle: in(settleSQL),
+		completeTx: in(completeTxSQL), completeTxGone: in(completeTxGoneSQL),
 		register: in(registerSQL), unregister: in(unregisterSQL), beat: in(beatSQL), held: in(heldSQL), release: in(releaseSQL),
 		suspects: in(suspectsSQL), markDead: in(markDeadSQL), reapWorker: in(reapWorkerSQL), reapHeld: in(reapHeldSQL),
 		saveManualLease: in(saveManualLeaseSQL), pauseType: in(pauseTypeSQL), unhandled: in(unhandledSQL),
@@ -164,50 +166,72 @@ const completeSQL = `UPDATE {schema}.jobs j SET
   lease = NULL, worker_id = NULL, held_until = NULL, unavailable_since = NULL
 FROM unnest($1::uuid[], $2::uuid[]) AS s(id, lease) WHERE j.id = s.id AND j.lease = s.lease AND j.status::text = 'processing'`
 
-// The same for one job in a transaction of the handler's. $1 id, $2 lease, $3 result.
+// The same where completed jobs are not kept: their rows go at once, those of their errors with them.
+const completeGoneSQL = `WITH gone AS (
+  DELETE FROM {schema}.jobs j USING unnest($1::uuid[], $2::uuid[]) AS s(id, lease)
+  WHERE j.id = s.id AND j.lease = s.lease AND j.status::text = 'processing' RETURNING j.id
+), forgotten AS (
+  DELETE FROM {schema}.job_errors o USING gone g WHERE o.job_id = g.id
+)
+SELECT FROM gone`
+
+// The two for one job in a transaction of the handler's. $1 id, $2 lease, $3 result.
 const completeTxSQL = `UPDATE {schema}.jobs SET
   status = 'completed', completed_at = now(), updated_at = now(), result = $3::text::jsonb,
   lease = NULL, worker_id = NULL, held_until = NULL
 WHERE id = $1::uuid AND lease = $2::uuid AND status = 'processing'`
 
-// All other ends of an attempt. $1 ids, $2 leases, $3 a JSON object by lease of {what (see verdict), error, delay in seconds}.
-// retry and fail are failed attempts, noted in job_errors (the newest hundred of a job are kept). snooze, unavailable and
-// back give the attempt back; unavailable does so for 24 h at most. hold passes the job on to whoever has its lease. A
-// job whose cancel was asked for is cancelled, unless it is held on. Returns what became of each. Index: the primary key.
+const completeTxGoneSQL = `WITH gone AS (
+  DELETE FROM {schema}.jobs WHERE id = $1::uuid AND lease = $2::uuid AND status = 'processing' AND ($3::text IS NULL OR true) RETURNING id
+), forgotten AS (
+  DELETE FROM {schema}.job_errors o USING gone g WHERE o.job_id = g.id
+)
+SELECT FROM gone`
+
+// All other ends of an attempt. $1 ids, $2 leases, $3 a JSON object by lease of {what (see verdict), error, delay in seconds},
+// $4 and $5 whether failed and cancelled jobs are kept. retry and fail are failed attempts, noted in job_errors (the newest
+// hundred of a job are kept). snooze, unavailable and back give the attempt back; unavailable does so for 24 h at most. hold
+// passes the job on to whoever has its lease. A job whose cancel was asked for is cancelled, unless it is held on. Returns
+// what became of each. Index: the primary key.
 const settleSQL = `WITH ended AS MATERIALIZED (
-  SELECT j.id, j.lease, j.attempts, j.worker_id, j.started_at, s.error, s.delay,
-    CASE
-      WHEN s.what = 'hold' THEN s.what
-      WHEN j.cancel_requested_at IS NOT NULL THEN 'cancel'
-      WHEN s.what = 'retry' AND j.attempts >= j.max_attempts THEN 'fail'
-      WHEN s.what = 'unavailable' AND j.unavailable_since < now() - interval '24 h' THEN 'fail'
-      ELSE s.what
-    END AS what
-  FROM {schema}.jobs j CROSS JOIN LATERAL (
-    SELECT o.v ->> 'what' AS what, o.v ->> 'error' AS error, (o.v ->> 'delay')::float8 AS delay
-    FROM (SELECT $3::jsonb -> j.lease::text AS v) o
-  ) s
-  WHERE j.id = ANY ($1::uuid[]) AND j.lease = ANY ($2::uuid[]) AND j.status::text = 'processing'
-  ORDER BY j.id FOR NO KEY UPDATE OF j
+  SELECT w.*, w.what = 'fail' AND NOT $4::bool OR w.what = 'cancel' AND NOT $5::bool AS gone FROM (
+    SELECT j.id, j.lease, j.attempts, j.worker_id, j.started_at, s.error, s.delay,
+      CASE
+        WHEN s.what = 'hold' THEN s.what
+        WHEN j.cancel_requested_at IS NOT NULL THEN 'cancel'
+        WHEN s.what = 'retry' AND j.attempts >= j.max_attempts THEN 'fail'
+        WHEN s.what = 'unavailable' AND j.unavailable_since < now() - interval '24 h' THEN 'fail'
+        ELSE s.what
+      END AS what
+    FROM (
+      SELECT k.id, k.lease, o.v ->> 'what' AS what, o.v ->> 'error' AS error, (o.v ->> 'delay')::float8 AS delay
+      FROM unnest($1::uuid[], $2::uuid[]) AS k(id, lease) CROSS JOIN LATERAL (SELECT $3::jsonb -> k.lease::text AS v) o
+    ) s JOIN {schema}.jobs j ON j.id = s.id AND j.lease = s.lease AND j.status::text = 'processing'
+    ORDER BY j.id FOR NO KEY UPDATE OF j
+  ) w
 ), noted AS (
   INSERT INTO {schema}.job_errors (job_id, lease, attempt, error, worker_id, started_at)
   SELECT e.id, e.lease, e.attempts, coalesce(e.error, ''), e.worker_id, e.started_at FROM ended e
-  WHERE e.what IN ('retry', 'fail')
+  WHERE e.what IN ('retry', 'fail') AND NOT e.gone
 ), forgotten AS (
   DELETE FROM {schema}.job_errors o USING ended e
-  WHERE o.job_id = e.id AND e.attempts > 100 AND o.attempt <= e.attempts - 100
+  WHERE o.job_id = e.id AND (e.gone OR e.attempts > 100 AND o.attempt <= e.attempts - 100)
+), gone AS (
+  DELETE FROM {schema}.jobs j USING ended e WHERE j.id = e.id AND e.gone RETURNING e.lease, e.what
+), kept AS (
+  UPDATE {schema}.jobs j SET
+    status = CASE e.what WHEN 'hold' THEN 'processing' WHEN 'cancel' THEN 'cancelled' WHEN 'fail' THEN 'failed'
+      ELSE 'pending' END::{schema}.job_status,
+    attempts = CASE WHEN e.what IN ('snooze', 'unavailable', 'back') THEN greatest(j.attempts - 1, 0) ELSE j.attempts END,
+    completed_at = CASE WHEN e.what IN ('fail', 'cancel') THEN now() END,
+    scheduled_for = CASE WHEN e.what IN ('retry', 'snooze', 'unavailable') THEN now() + e.delay * interval '1 s' ELSE j.scheduled_for END,
+    error = coalesce(e.error, j.error), updated_at = now(),
+    unavailable_since = CASE e.what WHEN 'unavailable' THEN coalesce(j.unavailable_since, now()) WHEN 'back' THEN j.unavailable_since END,
+    lease = CASE e.what WHEN 'hold' THEN j.lease END, worker_id = NULL,
+    held_until = CASE e.what WHEN 'hold' THEN now() + e.delay * interval '1 s' END
+  FROM ended e WHERE j.id = e.id AND NOT e.gone RETURNING e.lease, e.what
 )
-UPDATE {schema}.jobs j SET
-  status = CASE e.what WHEN 'hold' THEN 'processing' WHEN 'cancel' THEN 'cancelled' WHEN 'fail' THEN 'failed'
-    ELSE 'pending' END::{schema}.job_status,
-  attempts = CASE WHEN e.what IN ('snooze', 'unavailable', 'back') THEN greatest(j.attempts - 1, 0) ELSE j.attempts END,
-  completed_at = CASE WHEN e.what IN ('fail', 'cancel') THEN now() END,
-  scheduled_for = CASE WHEN e.what IN ('retry', 'snooze', 'unavailable') THEN now() + e.delay * interval '1 s' ELSE j.scheduled_for END,
-  error = coalesce(e.error, j.error), updated_at = now(),
-  unavailable_since = CASE e.what WHEN 'unavailable' THEN coalesce(j.unavailable_since, now()) WHEN 'back' THEN j.unavailable_since END,
-  lease = CASE e.what WHEN 'hold' THEN j.lease END, worker_id = NULL,
-  held_until = CASE e.what WHEN 'hold' THEN now() + e.delay * interval '1 s' END
-FROM ended e WHERE j.id = e.id RETURNING e.lease, e.what`
+SELECT * FROM kept UNION ALL SELECT * FROM gone`
 
 // How many other workers live.
 const othersSQL = `(SELECT count(*)::int FROM {schema}.job_workers o
