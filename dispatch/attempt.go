@@ -18,7 +18,6 @@ type attempt struct {
 	job      Job
 	lane     *lane
 	answered time.Time // when its claim's answer was read
-	begun    time.Time
 	cancel   context.CancelCauseFunc
 }
 
@@ -62,43 +61,40 @@ func (a *attempts) cancelAll(cause error) {
 
 // start runs claimed jobs, each in a goroutine of its own. A job's slot is free again when its handler has returned; it is held
 // until the settler has written what came of it.
-func (d *Dispatcher) start(ctx context.Context, claimed []Job) {
+func (d *Dispatcher) start(ctx context.Context, claimed []*attempt) {
 	if len(claimed) == 0 {
 		return
 	}
-	began := time.Now()
-	batch := make([]*attempt, len(claimed))
-	for i, job := range claimed {
-		lane := d.lanes.of(job.Type)
-		timeout := lane.Timeout
-		if job.timeout > 0 {
-			timeout = job.timeout
+	now := time.Now()
+	contexts := make([]context.Context, len(claimed))
+	for i, a := range claimed {
+		a.lane, a.answered = d.lanes.of(a.job.Type), now
+		timeout := a.lane.Timeout
+		if a.job.timeout > 0 {
+			timeout = a.job.timeout
 		}
-		job.Deadline = began.Add(timeout)
-		batch[i] = &attempt{job: job, lane: lane, answered: began}
-	}
-	if d.lanes.take(batch) {
-		d.busy.send()
-	}
-	contexts := make([]context.Context, len(batch))
-	for i, a := range batch {
+		a.job.Deadline = now.Add(timeout)
 		contexts[i], a.cancel = attemptContext(ctx, a.job.Deadline)
 	}
-	d.attempts.add(batch)
-	for i, a := range batch {
+	if d.lanes.take(claimed) {
+		d.busy.send()
+	}
+	d.attempts.add(claimed)
+	for i, a := range claimed {
 		d.running.Go(func() { d.run(contexts[i], a) })
 	}
 }
 
 func (d *Dispatcher) run(ctx context.Context, a *attempt) {
 	defer a.cancel(nil)
-	a.begun = time.Now()
-	defer time.AfterFunc(a.job.Deadline.Sub(a.begun), func() { a.cancel(ErrTimeout) }).Stop()
-	a.lane.metrics.begin(a)
+	begun := time.Now()
+	defer time.AfterFunc(a.job.Deadline.Sub(begun), func() { a.cancel(ErrTimeout) }).Stop()
+	a.lane.metrics.begin(a, begun)
 	result := d.call(ctx, a)
 	a.job.Payload = nil // may be big, and the job may have to wait for its settle
 	cause := context.Cause(ctx)
-	a.lane.metrics.end(time.Since(a.begun))
+	took := time.Since(begun)
+	a.lane.metrics.end(took)
 
 	verdict, answer := d.judge(a, result, cause)
 	wait := d.lanes.release(a.job.Type, a.lane, answer, a.answered)
@@ -106,7 +102,7 @@ func (d *Dispatcher) run(ctx context.Context, a *attempt) {
 		verdict.delay = wait
 	}
 	d.log.Debug().Str("job_id", a.job.ID).Str("type", a.job.Type).Int("attempt", a.job.Attempt).
-		Dur("duration_ms", time.Since(a.begun)).Str("outcome", string(verdict.what)).Str("error", verdict.err).Msg("attempt ended")
+		Dur("duration_ms", took).Str("outcome", string(verdict.what)).Str("error", verdict.err).Msg("attempt ended")
 	if verdict.what == whatNothing {
 		if answer.Outcome == OutcomeSettled {
 			a.lane.metrics.settled[whatDone].Inc()

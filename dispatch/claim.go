@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"time"
@@ -51,10 +52,16 @@ func (d *Dispatcher) claim(ctx, jobs context.Context, w wants, withNext bool) (c
 	}
 	batch := &pgx.Batch{}
 	batch.Queue(plainClaimSQL)
-	var found []Job
-	batch.Queue(statement, arguments...).Query(func(rows pgx.Rows) (err error) {
-		found, err = pgx.CollectRows(rows, d.scanJob)
-		return err
+	found := make([]*attempt, 0, min(most, 64))
+	batch.Queue(statement, arguments...).Query(func(rows pgx.Rows) error {
+		for rows.Next() {
+			a, err := d.scanAttempt(rows)
+			if err != nil {
+				return err
+			}
+			found = append(found, a)
+		}
+		return rows.Err()
 	})
 	next := time.Duration(0)
 	if withNext {
@@ -74,8 +81,8 @@ func (d *Dispatcher) claim(ctx, jobs context.Context, w wants, withNext bool) (c
 	full := len(found) >= most
 	d.levels.note(by, found, full)
 	got := claimed{jobs: len(found), more: full || d.levels.more(w), next: next}
-	for i := range found {
-		got.waited = max(got.waited, found[i].lateness)
+	for _, a := range found {
+		got.waited = max(got.waited, a.job.lateness)
 	}
 	d.start(jobs, found)
 	return got, nil
@@ -91,23 +98,23 @@ func scanSooner(row pgx.Row, next *time.Duration) error {
 	return nil
 }
 
-func (d *Dispatcher) scanJob(row pgx.CollectableRow) (Job, error) {
-	j := Job{completeTx: d.sql.completeTx}
+func (d *Dispatcher) scanAttempt(rows pgx.Rows) (*attempt, error) {
+	a := &attempt{}
+	j := &a.job
+	var size *int
+	var timeout pgtype.Interval
+	var now time.Time
+	err := rows.Scan(&j.id, &j.Type, (*[]byte)(&j.Payload), &size, &j.Priority, &j.Attempt, &j.MaxAttempts, &j.CreatedAt, &j.ScheduledFor,
+		&j.lease, &j.Crashes, (*[]byte)(&j.Metadata), &timeout, &now)
+	if err != nil {
+		return nil, err
+	}
+	j.ID, j.Lease = texts(j.id, j.lease)
+	j.completeTx = d.sql.completeTx
 	if d.config.Retention.Completed == KeepNothing {
 		j.completeTx = d.sql.completeTxGone
 	}
-	var size *int
-	var payload, metadata []byte
-	var timeout pgtype.Interval
-	var now time.Time
-	err := row.Scan(&j.id, &j.Type, &payload, &size, &j.Priority, &j.Attempt, &j.MaxAttempts, &j.CreatedAt, &j.ScheduledFor,
-		&j.lease, &j.Crashes, &metadata, &timeout, &now)
-	if err != nil {
-		return Job{}, err
-	}
-	j.ID, j.Lease = j.id.String(), j.lease.String()
-	j.Payload, j.Metadata = payload, metadata
-	if j.size = len(payload); size != nil {
+	if j.size = len(j.Payload); size != nil {
 		j.size = *size
 	}
 	j.timeout = length(timeout)
@@ -116,7 +123,24 @@ func (d *Dispatcher) scanJob(row pgx.CollectableRow) (Job, error) {
 		since = j.CreatedAt
 	}
 	j.lateness = now.Sub(since)
-	return j, nil
+	return a, nil
+}
+
+// texts of two uuids, in one allocation.
+func texts(id, lease pgtype.UUID) (string, string) {
+	const long = 36
+	var text [2 * long]byte
+	for i, uuid := range []pgtype.UUID{id, lease} {
+		to, from := text[i*long:], uuid.Bytes[:]
+		hex.Encode(to, from[:4])
+		to[8], to[13], to[18], to[23] = '-', '-', '-', '-'
+		hex.Encode(to[9:], from[4:6])
+		hex.Encode(to[14:], from[6:8])
+		hex.Encode(to[19:], from[8:10])
+		hex.Encode(to[24:], from[10:])
+	}
+	both := string(text[:])
+	return both[:long], both[long:]
 }
 
 // length of an interval, within what a Duration can hold; a month has 30 days, as Postgres has it.

@@ -154,10 +154,10 @@ func (c *levelClaim) add(one *level) {
 func (c *levelClaim) oneType() bool { return len(c.types) == 1 }
 
 // note what a claim has taken. Full: it took all that there was room for.
-func (l *levels) note(c levelClaim, claimed []Job, full bool) {
+func (l *levels) note(c levelClaim, claimed []*attempt, full bool) {
 	took := make(map[string]int32, len(c.types))
-	for i := range claimed {
-		job := &claimed[i]
+	for _, a := range claimed {
+		job := &a.job
 		took[job.Type]++
 		one := l.byKey[levelKey{job.Type, int32(job.Priority)}]
 		if one == nil {

@@ -128,9 +128,9 @@ func (m *metrics) woke(by wake, found bool) {
 	m.wakeups.WithLabelValues(string(by), answer).Inc()
 }
 
-func (l laneMetrics) begin(a *attempt) {
+func (l laneMetrics) begin(a *attempt, now time.Time) {
 	l.claimed.Inc()
-	l.pickup.Observe((a.job.lateness + time.Since(a.answered)).Seconds())
+	l.pickup.Observe((a.job.lateness + now.Sub(a.answered)).Seconds())
 }
 
 func (l laneMetrics) end(took time.Duration) { l.run.Observe(took.Seconds()) }

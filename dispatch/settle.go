@@ -247,7 +247,8 @@ func (d *Dispatcher) writeOther(ctx context.Context, batch []verdict) (int64, er
 	return int64(len(rows)), nil
 }
 
-func keys(batch []verdict) (ids, leases []pgtype.UUID) {
+// keys are arrays that pgx encodes without reflection.
+func keys(batch []verdict) (ids, leases pgtype.FlatArray[pgtype.UUID]) {
 	ids, leases = make([]pgtype.UUID, len(batch)), make([]pgtype.UUID, len(batch))
 	for i, v := range batch {
 		ids[i], leases[i] = v.attempt.job.id, v.attempt.job.lease
