@@ -40,10 +40,10 @@
 // latency and the cost of a NOTIFY. When rings come faster than AwakeAbove, the sidecar lets S go, inserts are silent, and
 // Sleep polls, every PollAwake, until the polls have found nothing for Quiet; then it does (1) to (3).
 //
-//	       started, bell lost or deaf                (1) S taken, (2) U's holders read
-//	      +-------------------------> awake, polls ------------------------------------> asleep, each insert rings
-//	                                        <--------------------------------------------------+
-//	             rings too fast; rings to a Dispatcher that is busy; bell lost or deaf; queue of notifications half full
+//	 started, bell lost or deaf                (1) S taken, (2) U's holders read
+//	+-------------------------> awake, polls ------------------------------------> asleep, each insert rings
+//	                                  <--------------------------------------------------+
+//	       rings too fast; rings to a Dispatcher that is busy; bell lost or deaf; queue of notifications half full
 //
 // An awake sidecar hears no rings, save those that others' sleep brings about, and so can't know their rate: falling asleep
 // is how it asks. A flood of jobs that are not for it ends such a sleep within 30 rings, and each time that it ends within
