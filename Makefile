@@ -8,9 +8,11 @@ ARGS    ?=
 RACE    ?=
 # Counted, not timed: a target that is slow at the deadline would count as failed.
 FUZZTIME ?= 2000x
+STRESS  ?= 2m
+SEED    ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race fuzz lint fmt tidy demo bench cross clean
+.PHONY: help build test race stress model fuzz lint fmt tidy demo bench cross clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +25,12 @@ test: bin/withpostgres ## Run all tests, with one throwaway Postgres (TEST_DATAB
 
 race: ## The same with the race detector
 	@$(MAKE) --no-print-directory test RACE=1
+
+stress: bin/withpostgres ## Stress the bell for STRESS (2m) with SEED (the time)
+	STRESS=$(STRESS) SEED=$(SEED) bin/withpostgres go test -race -timeout 30m -count 1 -run '^TestStress' -v ./listener
+
+model: ## Check listener/bell.pml, the model of the bell, whole and with each step left out
+	.ci/model
 
 fuzz: bin/withpostgres ## Fuzz each target FUZZTIME times (2000x), or for as long (60s)
 	bin/withpostgres .ci/fuzz $(FUZZTIME)

@@ -22,6 +22,8 @@ type bell struct {
 	canaryAt   time.Time // when the next canary is due
 	echoBefore time.Time // when the last one's echo is missing
 
+	sleepers sleepers
+
 	held    presenceKey
 	lockAt  time.Time // not before: the next try to take P
 	advised bool      // the log says why P can't be taken
@@ -47,6 +49,7 @@ func (l *Listener) keepBell(ctx context.Context) {
 		b := &bell{Listener: l, link: connection}
 		err = b.serve(ctx)
 		l.presence.lose()
+		l.slumber.lost()
 		switch {
 		case ctx.Err() != nil:
 		case errors.Is(err, errSilent):
@@ -66,6 +69,9 @@ func (b *bell) serve(ctx context.Context) error {
 			return err
 		}
 		if err := b.bePresent(ctx); err != nil {
+			return err
+		}
+		if err := b.keepSleepers(ctx); err != nil {
 			return err
 		}
 		if err := b.Listener.bell.wait(ctx, b.link.conn, b.nextDue()); err != nil {
@@ -90,11 +96,13 @@ func (b *bell) chirp(ctx context.Context) error {
 	b.hearing.sends(b.nonce, now)
 	statement, cancel := context.WithTimeout(ctx, b.config.EchoTimeout)
 	defer cancel()
-	err := b.link.conn.QueryRow(statement, sqlCanary, b.config.Schema, b.channel, canaryPrefix+b.nonce).Scan(&b.answered, &b.jobs)
+	var usage float64
+	err := b.link.conn.QueryRow(statement, sqlCanary, b.config.Schema, b.channel, canaryPrefix+b.nonce).Scan(&b.answered, &b.jobs, &usage)
 	if err != nil {
 		return fmt.Errorf("send canary: %w", err)
 	}
 	b.echoBefore = time.Now().Add(b.config.EchoTimeout)
+	b.heedQueue(usage)
 	return nil
 }
 
@@ -104,8 +112,23 @@ func (b *bell) nextDue() time.Time {
 	if b.hearing.missing(b.nonce) {
 		due = b.echoBefore
 	}
-	if !b.lockAt.IsZero() && b.lockAt.Before(due) {
-		due = b.lockAt
+	for _, other := range []time.Time{b.lockAt, b.sleepers.next(b.slumber.isWanted())} {
+		if !other.IsZero() && other.Before(due) {
+			due = other
+		}
 	}
 	return due
+}
+
+// heedQueue leaves S when the server's queue of notifications fills up: inserts then are silent and succeed, instead of
+// failing when it is full.
+func (b *bell) heedQueue(usage float64) {
+	switch full, changed := b.slumber.queued(usage); {
+	case !changed:
+	case full:
+		b.logger.Warn().Float64("usage", usage).Str("mend", "end the session that LISTENs and has a transaction open").
+			Msg("queue of notifications fills up: polling instead")
+	default:
+		b.logger.Info().Float64("usage", usage).Msg("queue of notifications is drained")
+	}
 }

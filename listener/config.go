@@ -30,11 +30,11 @@ type Config struct {
 	// "pgbell".
 	ApplicationName string
 
-	// CanaryInterval is the time from one canary to the next. Each is a transaction. Defaults to 10 s.
+	// CanaryInterval is the time from one canary to the next. Each is a transaction. Defaults to 12 s.
 	CanaryInterval time.Duration
 
 	// EchoTimeout is how long an echo, and any statement of the bell connection, may take. With CanaryInterval it bounds how
-	// late deafness is noticed. Defaults to 4 s.
+	// late deafness is noticed. Defaults to 3 s.
 	EchoTimeout time.Duration
 
 	// ReconnectMin is the delay before a lost connection is made anew for the first time. It doubles with each failure, is
@@ -43,6 +43,24 @@ type Config struct {
 
 	// ReconnectMax is the longest such delay. Defaults to 5 s.
 	ReconnectMax time.Duration
+
+	// AwakeAbove is the rate of rings per second, taken over 100 ms, above which the Listener lets inserts be silent, and
+	// Sleep polls instead. It must lie below what the slowest disk can notify, about 500. Defaults to 300.
+	AwakeAbove float64
+
+	// PollAwake is the interval of these polls. It doubles after each 20 that have found nothing. Defaults to 1 ms.
+	PollAwake time.Duration
+
+	// PollAwakeMax is the longest such interval. Defaults to 25 ms.
+	PollAwakeMax time.Duration
+
+	// Quiet is how long polls must have found nothing before the Listener falls asleep. After a sleep that the rate of
+	// rings has ended within 200 ms the next one waits at least twice as long as the last time. Defaults to 20 ms.
+	Quiet time.Duration
+
+	// QuietMax is the longest such wait: a flood of jobs of other types than the caller's is sampled that often. Defaults to
+	// 10 s.
+	QuietMax time.Duration
 
 	// Logger gets one line at warn when the bell is no longer heard, one more for each further kind of cause, and one at
 	// info when it is heard again. Defaults to no log.
@@ -62,16 +80,25 @@ func (c Config) resolved() (Config, error) {
 		value    *time.Duration
 		fallback time.Duration
 	}{
-		{"CanaryInterval", &c.CanaryInterval, 10 * time.Second},
-		{"EchoTimeout", &c.EchoTimeout, 4 * time.Second},
+		{"CanaryInterval", &c.CanaryInterval, 12 * time.Second},
+		{"EchoTimeout", &c.EchoTimeout, 3 * time.Second},
 		{"ReconnectMin", &c.ReconnectMin, 100 * time.Millisecond},
 		{"ReconnectMax", &c.ReconnectMax, 5 * time.Second},
+		{"PollAwake", &c.PollAwake, time.Millisecond},
+		{"PollAwakeMax", &c.PollAwakeMax, 25 * time.Millisecond},
+		{"Quiet", &c.Quiet, 20 * time.Millisecond},
+		{"QuietMax", &c.QuietMax, 10 * time.Second},
 	} {
 		if *duration.value < 0 {
 			mistakes = append(mistakes, fmt.Errorf("invalid %s %s: must be positive", duration.name, *duration.value))
 		}
 		*duration.value = cmp.Or(*duration.value, duration.fallback)
 	}
+	if c.AwakeAbove < 0 {
+		mistakes = append(mistakes, fmt.Errorf("invalid AwakeAbove %g: must be positive", c.AwakeAbove))
+	}
+	c.AwakeAbove = cmp.Or(c.AwakeAbove, 300)
+	c.PollAwakeMax, c.QuietMax = max(c.PollAwakeMax, c.PollAwake), max(c.QuietMax, c.Quiet)
 	if c.ReconnectMax < c.ReconnectMin {
 		mistakes = append(mistakes, fmt.Errorf("invalid ReconnectMax %s: must be at least ReconnectMin, %s", c.ReconnectMax, c.ReconnectMin))
 	}

@@ -66,6 +66,7 @@ func TestLostConnections(t *testing.T) {
 			}
 			// The ring of having become heard; it was there before Deaf said so.
 			l.awaitRing(t)
+			l.sleep(t)
 			run(t, conn, insertJob)
 			l.awaitRing(t)
 
@@ -174,10 +175,7 @@ func TestHalfOpenConnectionIsNoticed(t *testing.T) {
 		t.Error("present over a dead connection")
 	}
 	proxy.thaw()
-	l.awaitHeard(t)
-	for len(l.Rings()) > 0 {
-		<-l.Rings()
-	}
+	l.sleep(t)
 	conn := connect(t, url)
 	run(t, conn, insertJob)
 	l.awaitRing(t)
@@ -301,9 +299,7 @@ func TestSessionPoolerIsHeard(t *testing.T) {
 	l := start(t, listener.Config{URL: startBouncer(t, url, "session")})
 	l.announce(t, 4)
 	await(t, "present", l.Present)
-	for len(l.Rings()) > 0 {
-		<-l.Rings()
-	}
+	l.sleep(t)
 	conn := connect(t, url)
 	run(t, conn, insertJob)
 	l.awaitRing(t)

@@ -81,6 +81,7 @@ func (e *ear) fail(ctx context.Context, err error) {
 	default:
 		e.hearing.listenerLost(causeOfLoss(roleListener, err))
 	}
+	e.bell.now()
 }
 
 // HandleBacklog implements pgxlisten.BacklogHandler: LISTEN has returned.
@@ -100,6 +101,7 @@ func (e *ear) HandleNotification(_ context.Context, notification *pgconn.Notific
 	case payloadRing:
 		e.metrics.rings.Inc()
 		offer(e.rings)
+		e.slumber.rang(time.Now())
 	case payloadCancel:
 		e.metrics.cancels.Inc()
 		offer(e.cancels)

@@ -33,7 +33,8 @@ type Listener struct {
 	bell     nudge
 	presence presence
 
-	rechecked atomic.Uint64 // the epoch of hearing that Sleep has rechecked
+	slumber *slumber
+	polling polling
 
 	mu       sync.Mutex
 	listenOn *link // the present LISTEN connection, nil between two
@@ -59,6 +60,8 @@ func New(config Config) (*Listener, error) {
 		since: time.Now(),
 		cause: cause{reason: notStarted, what: "the listener has just started"},
 	}
+	l.slumber = newSlumber(config, l.metrics, func() { offer(l.rings) }, l.bell.now)
+	l.polling = polling{min: config.PollAwake, max: max(config.PollAwake, config.PollAwakeMax)}
 	return l, nil
 }
 
@@ -69,10 +72,12 @@ func (l *Listener) Run(ctx context.Context) error {
 		return errors.New("run listener: it was run before")
 	}
 	l.hearing.start()
+	l.slumber.start(time.Now())
 	var both sync.WaitGroup
 	both.Go(func() { l.keepListening(ctx) })
 	both.Go(func() { l.keepBell(ctx) })
 	both.Wait()
+	l.slumber.stop(time.Now())
 	l.hearing.stop()
 	return nil
 }
@@ -102,12 +107,17 @@ type Health struct {
 	Mend string
 	// Present reports whether the presence lock is held.
 	Present bool
+	// Asleep reports whether the sleepers' lock is held: each insert rings.
+	Asleep bool
+	// HeldUpBy names a transaction that has inserted without ringing and is open for long. Empty if there is none.
+	HeldUpBy string
 }
 
 // Health returns the state of the bell, for health checks.
 func (l *Listener) Health() Health {
 	health := l.hearing.health()
 	health.Present = l.Present()
+	health.Asleep, _, health.HeldUpBy = l.slumber.now()
 	return health
 }
 

@@ -2,7 +2,6 @@ package listener_test
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -51,9 +50,8 @@ func TestInsertRings(t *testing.T) {
 	if !l.Deaf() {
 		t.Error("heard before the first echo")
 	}
-	l.awaitHeard(t)
+	l.sleep(t)
 	conn := connect(t, url)
-	l.awaitRing(t) // for having become heard
 
 	var slowest time.Duration
 	for range 20 {
@@ -101,8 +99,8 @@ func TestCancelIsHeard(t *testing.T) {
 func TestNobodyReads(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Migrated(t)
-	l := start(t, listener.Config{URL: url})
-	l.awaitHeard(t)
+	l := start(t, listener.Config{URL: url, AwakeAbove: 1e6})
+	l.sleep(t)
 	conn := connect(t, url)
 	for range 200 {
 		run(t, conn, insertJob)
@@ -161,46 +159,6 @@ func TestSchemaOfItsOwn(t *testing.T) {
 	l.awaitRing(t)
 	run(t, conn, `SELECT pg_notify($1, '')`, "pgbell_"+schema)
 	l.awaitRing(t)
-}
-
-func TestSleep(t *testing.T) {
-	t.Parallel()
-	url := pgtest.Migrated(t)
-	l := start(t, listener.Config{URL: url, CanaryInterval: time.Minute})
-	conn := connect(t, url)
-	calls := 0
-	recheck := func(found bool, err error) func(context.Context, bool) (bool, error) {
-		return func(context.Context, bool) (bool, error) { calls++; return found, err }
-	}
-	expect := func(wantAsleep bool, wantErr error, wantCalls int, found bool, failure error) {
-		t.Helper()
-		calls = 0
-		asleep, err := l.Sleep(t.Context(), recheck(found, failure))
-		if asleep != wantAsleep || !errors.Is(err, wantErr) || calls != wantCalls {
-			t.Errorf("Sleep = %v, %v after %d rechecks, want %v, %v after %d", asleep, err, calls, wantAsleep, wantErr, wantCalls)
-		}
-	}
-	l.awaitHeard(t)
-	broken := errors.New("broken")
-	expect(false, nil, 1, true, nil)        // found work
-	expect(false, broken, 1, false, broken) // could not look
-	expect(true, nil, 1, false, nil)        // nothing there
-	expect(true, nil, 0, true, nil)         // heard ever since
-	l.Awake()
-	expect(true, nil, 0, true, nil)
-
-	run(t, conn, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgbell listener' AND datname = current_database()`)
-	await(t, "deaf and heard again", func() bool {
-		return value(t, l, "pgbell_listener_deaf_periods_total") == 1 && !l.Deaf()
-	})
-	expect(true, nil, 1, false, nil)
-	expect(true, nil, 0, false, nil)
-
-	done, cancel := context.WithCancel(t.Context())
-	cancel()
-	if asleep, err := l.Sleep(done, recheck(false, nil)); asleep || !errors.Is(err, context.Canceled) {
-		t.Errorf("Sleep with a context that is done = %v, %v", asleep, err)
-	}
 }
 
 func TestSleepDeafReturnsAtOnce(t *testing.T) {
@@ -285,8 +243,8 @@ func TestMetricsLint(t *testing.T) {
 	if err != nil || len(problems) > 0 {
 		t.Errorf("%v, %v", problems, err)
 	}
-	if count := testutil.CollectAndCount(l.Collector()); count != 10 {
-		t.Errorf("%d series, want 10", count)
+	if count := testutil.CollectAndCount(l.Collector()); count != 17 {
+		t.Errorf("%d series, want 17", count)
 	}
 }
 

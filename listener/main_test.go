@@ -85,6 +85,23 @@ func (r *running) awaitHeard(t *testing.T) {
 	await(t, "the bell is heard", func() bool { return !r.Deaf() })
 }
 
+// nothing is a recheck that finds nothing.
+func nothing(context.Context, bool) (bool, error) { return false, nil }
+
+// sleep falls asleep: inserts ring from then on.
+func (r *running) sleep(t *testing.T) {
+	t.Helper()
+	r.awaitHeard(t)
+	asleep, err := r.Sleep(t.Context(), nothing)
+	if !asleep || err != nil || !r.Health().Asleep {
+		t.Fatalf("Sleep = %v, %v, health %+v", asleep, err, r.Health())
+	}
+	select { // for having become heard
+	case <-r.Rings():
+	default:
+	}
+}
+
 func (r *running) awaitDeaf(t *testing.T) {
 	t.Helper()
 	await(t, "the listener is deaf", r.Deaf)

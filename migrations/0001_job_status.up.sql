@@ -42,7 +42,7 @@ BEGIN
       p.prokind = 'f' AND p.proretset AND p.prorettype = jobs.reltype AND p.proargtypes = '23'::oidvector
         AND p.proallargtypes IS NULL AND (p.proargnames IS NULL OR p.proargnames = ARRAY['batch_size'])
         AND p.pronargdefaults <= 1 AS fits
-    FROM pg_catalog.pg_proc p WHERE p.pronamespace = home AND p.proname IN ('jobs_ring', 'ring_jobs', 'jobs_cancel_requested', 'enqueue_job',
+    FROM pg_catalog.pg_proc p WHERE p.pronamespace = home AND p.proname IN ('jobs_ring', 'job_types_ring', 'ring_jobs', 'jobs_cancel_requested', 'enqueue_job',
       'claim_jobs', 'jobs_refuse_stale', 'complete_job', 'fail_job', 'heartbeat_job', 'cancel_job', 'retry_job', 'pause_type', 'resume_type',
       'jobs_manual_lease', 'jobs_roles', 'jobs_access') ORDER BY p.proname, p.oid
   LOOP

@@ -72,7 +72,7 @@ DROP FUNCTION {schema}.jobs_access(), {schema}.jobs_roles(), {schema}.resume_typ
   {schema}.fail_job(uuid, uuid, text, interval, boolean), {schema}.complete_job(uuid, uuid, jsonb),
   {schema}.jobs_refuse_stale(uuid), {schema}.jobs_manual_lease(),
   {schema}.enqueue_job(text, jsonb, int, interval, int, text, interval, jsonb),
-  {schema}.jobs_cancel_requested(), {schema}.ring_jobs(), {schema}.jobs_ring();
+  {schema}.jobs_cancel_requested(), {schema}.ring_jobs(), {schema}.job_types_ring(), {schema}.jobs_ring();
 
 -- What the roles may do elsewhere in the schema is not pgbell's business, but this it gave.
 DO $migration$

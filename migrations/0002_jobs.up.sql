@@ -149,13 +149,27 @@ CREATE TABLE {schema}.job_settings (
 );
 INSERT INTO {schema}.job_settings VALUES ('manual_lease', '15 minutes');
 
--- The bell. A notification with an empty payload is a ring: there may be work. Identical ones of one transaction are
--- sent once.
-CREATE FUNCTION {schema}.jobs_ring() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+-- The bell (listener/doc.go). A notification with an empty payload is a ring: there may be work. Identical ones of one
+-- transaction are sent once. A transaction that notifies shares its flush with no other, so rings are sent only while
+-- somebody sleeps. Two advisory locks, (oid of jobs, key), say so:
+--   U, key 0, shared until the transaction ends: it may have rows that it doesn't ring for;
+--   S, keys -8 to -1, shared by each sleeping sidecar on its session, all eight.
+-- U comes before the probe of S, always: who falls asleep after the probe waits for U. Each session probes one key of S, by
+-- trying to take it alone; with a single key they would meet each other there, and ring for nothing. Taking and
+-- releasing are one expression because nothing can interrupt it, and leave a session lock behind.
+-- Every name is qualified instead of SET search_path, which would cost a tenth of the inserts per second.
+CREATE FUNCTION {schema}.jobs_ring() RETURNS trigger LANGUAGE plpgsql AS $function$
 BEGIN
-  -- PREPARE TRANSACTION refuses after a NOTIFY: who needs it silences the trigger and calls ring_jobs() later.
-  IF current_setting('pgbell.ring', true) IS DISTINCT FROM 'off' THEN
-    PERFORM pg_notify({channel}, '');
+  IF (CASE
+    -- PREPARE TRANSACTION refuses after a NOTIFY: who needs it silences the trigger and calls ring_jobs() later.
+    WHEN pg_catalog.current_setting('pgbell.ring', true) OPERATOR(pg_catalog.=) 'off' THEN false
+    WHEN pg_catalog.pg_try_advisory_xact_lock_shared(TG_RELID::pg_catalog.int4, 0)
+    THEN CASE WHEN pg_catalog.pg_try_advisory_lock(TG_RELID::pg_catalog.int4, pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.|) -8)
+      THEN NOT pg_catalog.pg_advisory_unlock(TG_RELID::pg_catalog.int4, pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.|) -8)
+      ELSE true END
+    ELSE true END)
+  THEN
+    PERFORM pg_catalog.pg_notify({channel}, '');
   END IF;
   RETURN NULL;
 END
@@ -173,10 +187,20 @@ CREATE FUNCTION {schema}.ring_jobs() RETURNS void LANGUAGE sql SET search_path =
   SELECT pg_notify({channel}, '');
 $function$;
 
+-- Resuming a type always rings: it is rare, and this is another table.
+CREATE FUNCTION {schema}.job_types_ring() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+  IF current_setting('pgbell.ring', true) IS DISTINCT FROM 'off' THEN
+    PERFORM pg_notify({channel}, '');
+  END IF;
+  RETURN NULL;
+END
+$function$;
+
 CREATE TRIGGER job_types_ring AFTER UPDATE OF paused_at ON {schema}.job_types
-  FOR EACH ROW WHEN (OLD.paused_at IS NOT NULL AND NEW.paused_at IS NULL) EXECUTE FUNCTION {schema}.jobs_ring();
+  FOR EACH ROW WHEN (OLD.paused_at IS NOT NULL AND NEW.paused_at IS NULL) EXECUTE FUNCTION {schema}.job_types_ring();
 CREATE TRIGGER job_types_ring_delete AFTER DELETE ON {schema}.job_types
-  FOR EACH ROW WHEN (OLD.paused_at IS NOT NULL) EXECUTE FUNCTION {schema}.jobs_ring();
+  FOR EACH ROW WHEN (OLD.paused_at IS NOT NULL) EXECUTE FUNCTION {schema}.job_types_ring();
 
 -- A job whose cancel was asked for while it ran doesn't become pending again, whoever writes it. Set to pending by hand
 -- after it has ended, it runs again, and the old wish is forgotten.
@@ -484,7 +508,7 @@ BEGIN
   END LOOP;
 
   SELECT string_agg(p.oid::regprocedure::text, ', ') INTO calls FROM pg_proc p
-  WHERE p.pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = jobs) AND p.proname IN ('jobs_ring', 'ring_jobs',
+  WHERE p.pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = jobs) AND p.proname IN ('jobs_ring', 'job_types_ring', 'ring_jobs',
     'jobs_cancel_requested', 'enqueue_job', 'claim_jobs', 'jobs_refuse_stale', 'complete_job', 'fail_job', 'heartbeat_job',
     'cancel_job', 'retry_job', 'pause_type', 'resume_type', 'jobs_manual_lease', 'jobs_roles');
 

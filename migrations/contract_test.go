@@ -1,6 +1,7 @@
 package migrations_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -14,6 +15,9 @@ import (
 	"github.com/pgbell/pgbell/migrations"
 )
 
+// sleep takes S on the jobs table $1.
+const sleep = "SELECT pg_try_advisory_lock_shared($1::text::regclass::oid::int4, key) FROM generate_series(-8, -1) key"
+
 // bell counts the notifications of what ran since it was last asked. A canary that it sends itself comes after them: the
 // server delivers in the order of commits.
 type bell struct {
@@ -26,6 +30,8 @@ func listen(t testing.TB, database, schema string) *bell {
 	t.Helper()
 	b := &bell{conn: connect(t, database), sender: connect(t, database), channel: migrations.Channel(schema)}
 	run(t, b.conn, "LISTEN "+pgx.Identifier{b.channel}.Sanitize())
+	// As a sleeping sidecar does: inserts ring.
+	run(t, b.conn, sleep, pgx.Identifier{cmp.Or(schema, "public"), "jobs"}.Sanitize())
 	return b
 }
 
