@@ -51,7 +51,7 @@ func (d *Dispatcher) claim(ctx, jobs context.Context, w wants, withNext bool) (c
 		arguments = append(arguments, by.types, by.most, by.others, w.any)
 	}
 	batch := &pgx.Batch{}
-	batch.Queue(plainClaimSQL)
+	batch.Queue(plainSQL)
 	found := make([]*attempt, 0, min(most, 64))
 	batch.Queue(statement, arguments...).Query(func(rows pgx.Rows) error {
 		for rows.Next() {

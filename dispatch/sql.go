@@ -41,11 +41,6 @@ const plainSQL = `SELECT set_config('jit', 'off', true), set_config('enable_seqs
   set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
   set_config('plan_cache_mode', 'force_generic_plan', true)`
 
-// The same for a claim, whose commit needn't reach the disk before the jobs start. If the server's machine crashes before it
-// does, the job is pending again, as if it had not been claimed, and runs again by a claim with another lease; what the
-// lost one writes is stale. A settle's commit reaches the disk, and all that was written before with it.
-const plainClaimSQL = plainSQL + `, set_config('synchronous_commit', 'off', true)`
-
 const notPausedSQL = `NOT EXISTS (SELECT FROM {schema}.job_types t WHERE t.type = l.type AND t.paused_at IS NOT NULL)`
 
 // The due jobs of level l after its mark (see levels), in their order. Index: jobs_claim.

@@ -28,7 +28,7 @@ func TestStatementsPrepare(t *testing.T) {
 				t.Errorf("schema %q: prepare %s: %v", schema, name, err)
 			}
 		}
-		if _, err := conn.Prepare(t.Context(), "plain", plainClaimSQL); err != nil {
+		if _, err := conn.Prepare(t.Context(), "plain", plainSQL); err != nil {
 			t.Errorf("prepare plain: %v", err)
 		}
 	}
