@@ -79,7 +79,7 @@ func (d *Dispatcher) claim(ctx, jobs context.Context, w wants, withNext bool) (c
 		d.beaten(sent)
 	}
 	full := len(found) >= most
-	d.levels.note(by, found, full)
+	d.levels.note(by, found, full, sent)
 	got := claimed{jobs: len(found), more: full || d.levels.more(w), next: next}
 	for _, a := range found {
 		got.waited = max(got.waited, a.job.lateness)

@@ -154,7 +154,7 @@ func (c *levelClaim) add(one *level) {
 func (c *levelClaim) oneType() bool { return len(c.types) == 1 }
 
 // note what a claim has taken. Full: it took all that there was room for.
-func (l *levels) note(c levelClaim, claimed []*attempt, full bool) {
+func (l *levels) note(c levelClaim, claimed []*attempt, full bool, now time.Time) {
 	took := make(map[string]int32, len(c.types))
 	for _, a := range claimed {
 		job := &a.job
@@ -175,7 +175,7 @@ func (l *levels) note(c levelClaim, claimed []*attempt, full bool) {
 	}
 	for _, one := range c.levels {
 		one.behind = !empty[one.jobType]
-		if empty[one.jobType] {
+		if empty[one.jobType] && !one.head.After(now) {
 			one.head = time.Time{}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/pgbell/pgbell/dispatch"
@@ -57,5 +58,35 @@ func TestFutureAndForeignJobsAreNotInTheWay(t *testing.T) {
 	f.until(id, "completed")
 	if n := f.count(`SELECT count(*) FROM jobs WHERE status = 'pending' AND attempts = 0`); n != 10000 {
 		t.Errorf("%d of 10000 others are untouched", n)
+	}
+}
+
+// More types and priorities than one claim looks into, jobs before the place that claims have come to, and priorities that
+// turn up while a backlog is drained.
+func TestWhatClaimsByLevelsMissIsFound(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	var late atomic.Int32
+	f.start(dispatch.Config{Concurrency: 10, Types: map[string]dispatch.Type{
+		"*": {Handler: gofunc.New(nothing), Concurrency: 7},
+		"urgent": {Handler: gofunc.New(func(_ context.Context, job dispatch.Job) (any, error) {
+			if job.Priority == 1000 {
+				late.Store(int32(f.count(`SELECT count(*) FROM jobs WHERE type = 'urgent' AND status = 'pending'`)))
+			}
+			return nil, nil
+		})},
+	}})
+	done := func(n int) func() bool {
+		return func() bool { return f.count(`SELECT count(*) FROM jobs WHERE status = 'completed'`) == n }
+	}
+	f.exec(`INSERT INTO jobs (type, priority) SELECT 'kind ' || n % 500, n % 3 FROM generate_series(1, 1500) n`)
+	f.eventually("jobs of 500 types complete", done(1500))
+	f.exec(`INSERT INTO jobs (type, scheduled_for) SELECT t, d FROM unnest(array['urgent', 'kind 1', 'new kind']) t, unnest(array[now(), '2020-01-01', '1000-01-01 BC', now() - interval '5 s']) d`)
+	f.eventually("jobs that were due long ago complete", done(1512))
+	f.exec(`INSERT INTO jobs (type) SELECT 'urgent' FROM generate_series(1, 4000)`)
+	f.exec(`INSERT INTO jobs (type, priority) VALUES ('urgent', 1000)`)
+	f.eventually("all complete", done(5513))
+	if late.Load() == 0 {
+		t.Error("a job of a new, higher priority ran after the backlog")
 	}
 }
