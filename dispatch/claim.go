@@ -169,6 +169,9 @@ func (d *Dispatcher) claim(ctx, jobs context.Context, w wants) (claimed int, mor
 	if len(found) > 0 && w.none {
 		d.beaten(sent)
 	}
+	if len(found) > 0 {
+		d.reaperNudge.send() // where we found work, others may have too
+	}
 	answered := time.Now()
 	for _, job := range found {
 		d.start(jobs, job, answered)

@@ -29,6 +29,7 @@ type Dispatcher struct {
 	attempts attempts
 	settler  *settler
 	pauses   pauses
+	walk     walk
 	database database
 
 	marks marks
@@ -69,6 +70,7 @@ func New(pool *pgxpool.Pool, config Config) (*Dispatcher, error) {
 		attempts:    attempts{byLease: map[pgtype.UUID]*attempt{}},
 		database:    database{log: log},
 		pauses:      pauses{wake: newNudge()},
+		walk:        newWalk(),
 		ready:       make(chan struct{}),
 		epoch:       time.Now(),
 		reaperNudge: newNudge(),
@@ -107,7 +109,6 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	services.Go(func() { d.heartbeatLoop(service) })
 	chores.Go(func() { d.reapLoop(ctx) })
 	chores.Go(func() { d.pruneLoop(ctx) })
-	chores.Go(func() { d.watchLoop(ctx) })
 	chores.Go(func() { d.pauseLoop(service) })
 	writers.Go(func() { d.settle(writing) })
 	d.log.Info().Int32("worker_id", d.worker.Load()).Int("concurrency", d.config.Concurrency).Msg("dispatcher started")

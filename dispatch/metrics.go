@@ -11,7 +11,8 @@ import (
 type metrics struct {
 	claimed, settledJobs         *prometheus.CounterVec
 	stale, reaped, pruned        prometheus.Counter
-	unhandled                    prometheus.Gauge
+	unhandled, deadRows          prometheus.Gauge
+	horizon, horizonBehind       prometheus.Gauge
 	pickup, run                  *prometheus.HistogramVec
 	claimSeconds                 prometheus.Histogram
 	claimJobs                    prometheus.Counter
@@ -30,6 +31,9 @@ func newMetrics() *metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "pgbell", Name: name, Help: help})
 	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "pgbell", Name: name, Help: help})
+	}
 	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "pgbell", Name: name, Help: help}, labels)
 	}
@@ -45,14 +49,18 @@ func newMetrics() *metrics {
 		reaped:    counter("jobs_reaped_total", "Jobs taken back from dead workers, or past their held_until, by this process."),
 		pruned:    counter("jobs_pruned_total", "Finished jobs deleted after their retention, by this process."),
 		claimJobs: counter("claim_jobs_total", "Jobs claimed, of all types."),
-		unhandled: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "pgbell", Name: "unhandled_types",
-			Help: "Types with due jobs that no running sidecar has a handler for, at the last look, at most 1000."}),
-		pickup: histogram("job_pickup_seconds", "From due, or inserted if that was later, to the start of the handler.", 0.0005, 20),
-		run:    histogram("job_run_seconds", "Run time of handlers.", 0.0005, 24),
+		unhandled: gauge("unhandled_types", "Types with due jobs that no running sidecar has a handler for, at the last look, at most 1000."),
+		deadRows:  gauge("dead_rows", "Dead rows of the jobs table that vacuum has yet to remove, as Postgres counts them, at the last look."),
+		horizon: gauge("horizon_age_seconds", "How long the oldest transaction, or prepared one, that may keep vacuum from removing dead "+
+			"rows has been open, at the last look, as far as this role may see."),
+		horizonBehind: gauge("horizon_age_transactions", "The same in transactions, replication slots and standbys included."),
+		pickup:        histogram("job_pickup_seconds", "From due, or inserted if that was later, to the start of the handler.", 0.0005, 20),
+		run:           histogram("job_run_seconds", "Run time of handlers.", 0.0005, 24),
 		claimSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "pgbell", Name: "claim_seconds",
 			Help: "Round trip of a claim.", Buckets: prometheus.ExponentialBuckets(0.00025, 2, 14)}),
 	}
-	m.all = []prometheus.Collector{m.claimed, m.settledJobs, m.stale, m.reaped, m.pruned, m.claimJobs, m.unhandled, m.pickup, m.run, m.claimSeconds}
+	m.all = []prometheus.Collector{m.claimed, m.settledJobs, m.stale, m.reaped, m.pruned, m.claimJobs, m.unhandled, m.pickup, m.run, m.claimSeconds,
+		m.deadRows, m.horizon, m.horizonBehind}
 	return m
 }
 
