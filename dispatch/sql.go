@@ -379,26 +379,24 @@ const tableSQL = `SELECT pg_relation_size({jobs}) / current_setting('block_size'
   coalesce($1 = (SELECT min(w.id) FROM {schema}.job_workers w WHERE w.dead_at IS NULL AND w.heartbeat_at > now() - interval '3 min'), false),
   pg_stat_get_dead_tuples({jobs}), pg_stat_get_live_tuples({jobs})`
 
-// The pages $1 up to $2, and when each finished job in them comes of age: it is kept for $3 if completed, $4 failed, $5
-// cancelled, in seconds, null for ever, from its end or from its last change if that was later. A walk over the heap by
-// TID range, so that retention needs no index that each settle would have to pay for.
-const aged = `(
-  SELECT j.ctid, greatest(j.completed_at, j.updated_at) + CASE j.status
-    WHEN 'completed' THEN $3::float8 * interval '1 s' WHEN 'failed' THEN $4::float8 * interval '1 s'
-    WHEN 'cancelled' THEN $5::float8 * interval '1 s' END AS ripe
-  FROM {schema}.jobs j
-  WHERE j.ctid >= format('(%s,0)', $1::int8)::tid AND j.ctid < format('(%s,0)', $2::int8)::tid
-)`
+// When a finished job comes of age: it is kept for $3 if completed, $4 failed, $5 cancelled, in seconds, null for ever, from its
+// end or from its last change if that was later ...
+const ripeSQL = `greatest(j.completed_at, j.updated_at) + CASE j.status
+  WHEN 'completed' THEN $3::float8 * interval '1 s' WHEN 'failed' THEN $4::float8 * interval '1 s'
+  WHEN 'cancelled' THEN $5::float8 * interval '1 s' END`
+
+// ... and the table's pages $1 up to $2. A walk over the heap by TID range, so that retention needs no index that each settle
+// would have to pay for.
+const pagesSQL = `j.ctid >= format('(%s,0)', $1::int8)::tid AND j.ctid < format('(%s,0)', $2::int8)::tid`
 
 // How many jobs are past their age, and seconds until the next one is.
 const gleanSQL = `SELECT count(*) FILTER (WHERE a.ripe <= now()),
-  extract(epoch FROM min(a.ripe) FILTER (WHERE a.ripe > now() AND isfinite(a.ripe)) - now())::float8 FROM ` + aged + ` a`
+  extract(epoch FROM min(a.ripe) FILTER (WHERE a.ripe > now() AND isfinite(a.ripe)) - now())::float8
+FROM (SELECT ` + ripeSQL + ` AS ripe FROM {schema}.jobs j WHERE ` + pagesSQL + `) a`
 
 // Deletes $6 of them, with their errors. Passes over rows that somebody has locked.
 const pruneSQL = `WITH old AS MATERIALIZED (
-  SELECT j.ctid FROM {schema}.jobs j WHERE j.ctid = ANY (ARRAY(SELECT a.ctid FROM ` + aged + ` a WHERE a.ripe <= now() LIMIT $6))
-    AND j.status IN ('completed', 'failed', 'cancelled')
-  FOR UPDATE SKIP LOCKED
+  SELECT j.ctid FROM {schema}.jobs j WHERE ` + pagesSQL + ` AND ` + ripeSQL + ` <= now() LIMIT $6::int FOR UPDATE SKIP LOCKED
 ), gone AS (
   DELETE FROM {schema}.jobs j WHERE j.ctid = ANY (ARRAY(SELECT o.ctid FROM old o)) RETURNING j.id
 ), forgotten AS (
