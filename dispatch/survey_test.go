@@ -95,7 +95,7 @@ func TestReaperLooksWhenSomebodyMayHoldJobs(t *testing.T) {
 		{"claimed by hand", `INSERT INTO jobs (type, status, held_until) VALUES ('own', 'processing', now() + interval '30 s')`, 29 * time.Second, 30 * time.Second},
 		{"past its time", `INSERT INTO jobs (type, status, held_until) VALUES ('own', 'processing', now() - interval '1 s')`, reapOften / 2, reapOften},
 		{"held for ever", `INSERT INTO jobs (type, status, held_until) VALUES ('own', 'processing', 'infinity')`, time.Minute, 68 * time.Second},
-		{"held by others", `INSERT INTO jobs (type, status, worker_id) SELECT 'other', 'processing', max(id) FROM job_workers`, reapOften / 2, reapOften},
+		{"held by others", `INSERT INTO jobs (type, status, worker_id) SELECT 'other', 'processing', max(id) FROM job_workers`, 200 * time.Millisecond, reapOften},
 		{"held by us", `INSERT INTO jobs (type, status, worker_id) SELECT 'own', 'processing', min(id) FROM job_workers`, time.Minute, 68 * time.Second},
 		{"too many types", `INSERT INTO jobs (type, scheduled_for) SELECT 'type' || n, now() + interval '1 h' FROM generate_series(1, 1000) n`,
 			reapSometimes - reapOften, reapSometimes},
