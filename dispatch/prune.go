@@ -67,7 +67,6 @@ func (d *Dispatcher) prune(ctx context.Context, known *ranges) error {
 			d.log.Info().Int("jobs", deleted).Msg("pruned finished jobs past their retention")
 		}
 	}()
-	var refused error
 	for i, due := range known.due {
 		now := time.Since(d.epoch)
 		if due > now {
@@ -81,13 +80,14 @@ func (d *Dispatcher) prune(ctx context.Context, known *ranges) error {
 			return nil
 		case errors.As(err, &answer) && (answer.Code[:2] == "23" || answer.Code[:2] == "P0"):
 			// A foreign key or a trigger of the application's: the rest of the table must not wait for it.
-			refused, ripe = err, 0
+			d.log.Warn().Err(err).Int("range", i).Msg("the database refuses to delete finished jobs, trying again later")
+			ripe = 0
 		case err != nil:
 			return err
 		}
 		known.walked(i, now, ripe)
 	}
-	return refused
+	return nil
 }
 
 // pruneRange deletes what is ripe in a range of pages, in small steps. It returns in how long the next comes of age.

@@ -49,12 +49,12 @@ type reaper struct {
 //   - a job of any type that a living worker handles is due, or will be (a timer or a retry that only others know of, a
 //     breaker's probe, a claim under way, rows that were inserted silently while we were awake): a second after that;
 //   - a job that no worker holds (claim_jobs, 202) comes to the end of its time: then;
-//   - jobs of ours may be passed on to nobody (202), or there are more types than a look goes through (1000): three seconds;
+//   - we hold jobs, which may pass to nobody (202), or there are more types than a look goes through (1000): three seconds;
 //   - otherwise a minute. What is pending later than the look rings, as does a retry, retry_job, a resumed type and the start of
 //     a sidecar, which may have handlers that nobody had.
 //
 // So only these are noticed as late as a minute: jobs that were set to processing by hand, or to pending with the bell switched
-// off (a two-phase commit without ring_jobs), and of a type that only others handle, whose holder then dies; types below the first
+// off (a two-phase commit without ring_jobs), and of a type that only others handle, whose holder then dies; jobs below the first
 // hundred priorities of their type; and all that happens while we are deaf, of types that we don't poll for.
 func (d *Dispatcher) reapLoop(ctx context.Context) {
 	r := reaper{Dispatcher: d, suspicions: map[int32]suspicion{}, calm: true}
@@ -84,8 +84,13 @@ func (d *Dispatcher) reapLoop(ctx context.Context) {
 func (r *reaper) look(ctx context.Context) time.Duration {
 	now := time.Now()
 	keepUp := !now.Before(r.watch.due)
-	seen, err := r.survey(ctx, r.calm, keepUp)
+	// A prospect passes all the entries that a drain of ours leaves dead in the index: not while one goes on.
+	busy := r.lanes.holds() > 0
+	seen, err := r.survey(ctx, r.calm && !busy, keepUp)
 	if err != nil {
+		if keepUp {
+			r.watch.again(now) // what the chores may have failed by must not keep jobs from being reaped
+		}
 		if ctx.Err() == nil {
 			r.database.down("look for dead workers", err)
 		}
@@ -100,10 +105,13 @@ func (r *reaper) look(ctx context.Context) time.Duration {
 	}
 	next := min(r.judge(ctx, seen.suspects), r.reapHeld(ctx, seen.reaped))
 	r.calm = next == reapSeldom
-	if r.calm && seen.prospect != nil {
-		next = seen.prospect.wait(r.lanes.holds() > 0)
-	} else if r.calm {
+	switch {
+	case r.calm && busy:
+		next = reapSometimes
+	case r.calm && seen.prospect == nil:
 		next = reapOften // to ask then
+	case r.calm:
+		next = seen.prospect.wait()
 	}
 	if next == reapSeldom {
 		return next + rand.N(next/8)

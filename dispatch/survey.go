@@ -84,7 +84,7 @@ func scanSuspect(row pgx.CollectableRow) (suspect, error) {
 }
 
 // wait is how long it is, where nobody else holds jobs now, until somebody could have taken one.
-func (p *prospect) wait(busy bool) time.Duration {
+func (p *prospect) wait() time.Duration {
 	next := reapSeldom
 	if p.due != nil {
 		next = min(next, seconds(*p.due)+reapOften)
@@ -92,7 +92,7 @@ func (p *prospect) wait(busy bool) time.Duration {
 	if p.heldUntil != nil {
 		next = min(next, seconds(*p.heldUntil))
 	}
-	if p.cut || busy {
+	if p.cut {
 		next = min(next, reapSometimes)
 	}
 	return max(next, reapOften)
