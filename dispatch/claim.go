@@ -78,6 +78,9 @@ func (d *Dispatcher) claim(ctx, jobs context.Context, w wants, withNext bool) (c
 	if len(found) > 0 && w.none {
 		d.beaten(sent)
 	}
+	if len(found) > 0 {
+		d.reaperNudge.send() // where we found work, others may have too
+	}
 	full := len(found) >= most
 	d.levels.note(by, found, full, sent)
 	got := claimed{jobs: len(found), more: full || d.levels.more(w), next: next}
@@ -152,9 +155,9 @@ func length(i pgtype.Interval) time.Duration {
 // walkStep is how many levels one walk goes over at most.
 const walkStep = 5000
 
-// walk looks, without locks, for the first job of each level that there is room for. It returns how long it is until the
+// walkLevels looks, without locks, for the first job of each level that there is room for. It returns how long it is until the
 // first of them is due, not positive if one is. It stops early when it has found due jobs; the next walk goes on from there.
-func (d *Dispatcher) walk(ctx context.Context, w wants) (time.Duration, error) {
+func (d *Dispatcher) walkLevels(ctx context.Context, w wants) (time.Duration, error) {
 	began := time.Now()
 	d.levels.asked = false
 	next, err := d.walkNamed(ctx, w)

@@ -48,7 +48,7 @@ func (d *Dispatcher) turn(ctx, jobs context.Context) error {
 		return d.idle(ctx, jobs, claimed{next: next})
 	}
 	if d.levels.walked.IsZero() {
-		if _, err := d.walk(ctx, w); err != nil {
+		if _, err := d.walkLevels(ctx, w); err != nil {
 			return err
 		}
 	}
@@ -63,7 +63,7 @@ func (d *Dispatcher) turn(ctx, jobs context.Context) error {
 	}
 	d.bell.Awake()
 	if d.levels.walkIn(walkDraining, time.Now()) <= 0 {
-		_, err = d.walk(ctx, w)
+		_, err = d.walkLevels(ctx, w)
 	}
 	return err
 }
@@ -153,7 +153,7 @@ func (d *Dispatcher) recheck(ctx, jobs context.Context, thorough bool) (found bo
 // and locked by another transaction is to be tried again: that may let go of it without a ring.
 func (d *Dispatcher) look(ctx, jobs context.Context) (found bool, next time.Duration, err error) {
 	w := d.lanes.wants(time.Now())
-	next, err = d.walk(ctx, w)
+	next, err = d.walkLevels(ctx, w)
 	if err != nil {
 		return false, 0, err
 	}
@@ -268,7 +268,7 @@ func (d *Dispatcher) yield(ctx context.Context, w wants) (late bool, next time.D
 		return false, 0, nil
 	}
 	drain(d.bell.Rings())
-	next, err = d.walk(ctx, w)
+	next, err = d.walkLevels(ctx, w)
 	if err != nil || next <= 0 {
 		return false, 0, err
 	}

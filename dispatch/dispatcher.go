@@ -29,6 +29,7 @@ type Dispatcher struct {
 	attempts attempts
 	settler  *settler
 	pauses   pauses
+	walk     walk
 	database database
 
 	// Of claimLoop alone.
@@ -75,6 +76,7 @@ func New(pool *pgxpool.Pool, config Config) (*Dispatcher, error) {
 		attempts:    attempts{byLease: map[pgtype.UUID]*attempt{}},
 		database:    database{log: log},
 		pauses:      pauses{wake: newNudge()},
+		walk:        newWalk(),
 		ready:       make(chan struct{}),
 		epoch:       time.Now(),
 		reaperNudge: newNudge(),
@@ -113,7 +115,6 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	services.Go(func() { d.heartbeatLoop(service) })
 	chores.Go(func() { d.reapLoop(ctx) })
 	chores.Go(func() { d.pruneLoop(ctx) })
-	chores.Go(func() { d.watchLoop(ctx) })
 	chores.Go(func() { d.pauseLoop(service) })
 	for range settleWriters {
 		writers.Go(func() { d.settle(writing) })

@@ -47,6 +47,9 @@ func (d *Dispatcher) tryRegister(ctx context.Context) error {
 	if _, err := d.pool.Exec(ctx, d.sql.saveManualLease, fmt.Sprintf("%f seconds", d.config.ManualLease.Seconds())); err != nil {
 		return fmt.Errorf("save manual_lease: %w", err)
 	}
+	if _, err := d.pool.Exec(ctx, d.sql.ring); err != nil {
+		return fmt.Errorf("ring: %w", err)
+	}
 	d.worker.Store(worker)
 	d.others.Store(others)
 	d.beaten(sent)

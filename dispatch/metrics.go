@@ -11,7 +11,8 @@ import (
 type metrics struct {
 	claimed, settledJobs         *prometheus.CounterVec
 	stale, reaped, pruned        prometheus.Counter
-	unhandled                    prometheus.Gauge
+	unhandled, deadRows          prometheus.Gauge
+	horizon, horizonBehind       prometheus.Gauge
 	pickup, run                  *prometheus.HistogramVec
 	claimSeconds                 prometheus.Histogram
 	claimJobs                    prometheus.Counter
@@ -33,6 +34,9 @@ func newMetrics() *metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "pgbell", Name: name, Help: help})
 	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "pgbell", Name: name, Help: help})
+	}
 	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "pgbell", Name: name, Help: help}, labels)
 	}
@@ -52,11 +56,14 @@ func newMetrics() *metrics {
 			"Apart from two-phase commits without ring_jobs, each is a lost wake-up."),
 		wakeups: counters("wakeups_total", "Times that the dispatcher was woken, by what (ring, due: a due time came, poll: the fallback poll, "+
 			"freed: a slot was freed), and whether its claim found jobs.", "by", "found"),
-		claims: map[string]prometheus.Counter{},
-		unhandled: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "pgbell", Name: "unhandled_types",
-			Help: "Types with due jobs that no running sidecar has a handler for, at the last look, at most 1000."}),
-		pickup: histogram("job_pickup_seconds", "From due, or inserted if that was later, to the start of the handler.", 0.0005, 20),
-		run:    histogram("job_run_seconds", "Run time of handlers.", 0.0005, 24),
+		claims:    map[string]prometheus.Counter{},
+		unhandled: gauge("unhandled_types", "Types with due jobs that no running sidecar has a handler for, at the last look, at most 1000."),
+		deadRows:  gauge("dead_rows", "Dead rows of the jobs table that vacuum has yet to remove, as Postgres counts them, at the last look."),
+		horizon: gauge("horizon_age_seconds", "How long the oldest transaction, or prepared one, that may keep vacuum from removing dead "+
+			"rows has been open, at the last look, as far as this role may see."),
+		horizonBehind: gauge("horizon_age_transactions", "The same in transactions, replication slots and standbys included."),
+		pickup:        histogram("job_pickup_seconds", "From due, or inserted if that was later, to the start of the handler.", 0.0005, 20),
+		run:           histogram("job_run_seconds", "Run time of handlers.", 0.0005, 24),
 		claimSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "pgbell", Name: "claim_seconds",
 			Help: "Round trip of a claim.", Buckets: prometheus.ExponentialBuckets(0.00025, 2, 14)}),
 	}
@@ -68,7 +75,8 @@ func newMetrics() *metrics {
 		m.wakeups.WithLabelValues(string(by), "yes")
 		m.wakeups.WithLabelValues(string(by), "no")
 	}
-	m.all = []prometheus.Collector{claims, m.wakeups, m.unannounced, m.claimed, m.settledJobs, m.stale, m.reaped, m.pruned, m.claimJobs, m.unhandled, m.pickup, m.run, m.claimSeconds}
+	m.all = []prometheus.Collector{claims, m.wakeups, m.unannounced, m.claimed, m.settledJobs, m.stale, m.reaped, m.pruned, m.claimJobs, m.unhandled, m.pickup, m.run, m.claimSeconds,
+		m.deadRows, m.horizon, m.horizonBehind}
 	return m
 }
 

@@ -10,8 +10,9 @@ import (
 )
 
 const (
-	reapOften  = time.Second     // while other workers hold jobs, and soon after a ring
-	reapSeldom = 3 * time.Second // otherwise: jobs can become due without a ring that we hear
+	reapOften     = time.Second     // while other workers hold jobs, or may soon
+	reapSometimes = 3 * time.Second // while we do, or where nobody can tell
+	reapSeldom    = time.Minute     // otherwise
 )
 
 // suspicion is what the reaper remembers of a worker whose presence it missed.
@@ -30,11 +31,33 @@ type suspect struct {
 	absent    bool
 }
 
+// reaper is the state of reapLoop.
+type reaper struct {
+	*Dispatcher
+	suspicions map[int32]suspicion
+	calm       bool // nobody held jobs at the last look
+	watch      watch
+}
+
 // reapLoop gives the jobs of dead workers back, until ctx is done. It runs in every sidecar and needs no leader: the
 // worker's row is locked, and looked at again, before anything is taken from it. A worker is dead when its heartbeat is older
 // than its lease time, or when its presence was missing at each look for its dead_after and no heartbeat came meanwhile.
+//
+// It looks each second or so while others hold jobs, more often while one of them is missing, and within a second of a
+// nudge: after rings and claims of our own. Where a look finds that nobody else holds jobs, it also finds when somebody may:
+//
+//   - a job of any type that a living worker handles is due, or will be (a timer or a retry that only others know of, a
+//     breaker's probe, a claim under way, rows that were inserted silently while we were awake): a second after that;
+//   - a job that no worker holds (claim_jobs, 202) comes to the end of its time: then;
+//   - we hold jobs, which may pass to nobody (202), or there are more types than a look goes through (1000): three seconds;
+//   - otherwise a minute. What is pending later than the look rings, as does a retry, retry_job, a resumed type and the start of
+//     a sidecar, which may have handlers that nobody had.
+//
+// So only these are noticed as late as a minute: jobs that were set to processing by hand, or to pending with the bell switched
+// off (a two-phase commit without ring_jobs), and of a type that only others handle, whose holder then dies; jobs below the first
+// hundred priorities of their type; and all that happens while we are deaf, of types that we don't poll for.
 func (d *Dispatcher) reapLoop(ctx context.Context) {
-	suspicions := map[int32]suspicion{}
+	r := reaper{Dispatcher: d, suspicions: map[int32]suspicion{}, calm: true}
 	due := time.Now()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -43,7 +66,7 @@ func (d *Dispatcher) reapLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-d.reaperNudge:
-			// A ring: others may hold jobs soon. Not at once, as those who claim them have not committed yet.
+			// Others may hold jobs soon. Not at once, as those who claim them have not committed yet.
 			if soon := time.Now().Add(reapOften); soon.Before(due) {
 				due = soon
 				timer.Reset(reapOften)
@@ -51,31 +74,60 @@ func (d *Dispatcher) reapLoop(ctx context.Context) {
 			continue
 		case <-timer.C:
 		}
-		next := d.reap(ctx, suspicions)
+		next := r.look(ctx)
 		due = time.Now().Add(next)
 		timer.Reset(next)
 	}
 }
 
-// reap looks once, and returns how long until the next look.
-func (d *Dispatcher) reap(ctx context.Context, suspicions map[int32]suspicion) time.Duration {
-	seen, err := d.suspects(ctx)
+// look looks once, and returns how long until the next look.
+func (r *reaper) look(ctx context.Context) time.Duration {
+	now := time.Now()
+	keepUp := !now.Before(r.watch.due)
+	// A prospect passes all the entries that a drain of ours leaves dead in the index: not while one goes on.
+	busy := r.lanes.holds() > 0
+	seen, err := r.survey(ctx, r.calm && !busy, keepUp)
 	if err != nil {
-		if ctx.Err() == nil {
-			d.database.down("look for dead workers", err)
+		if keepUp {
+			r.watch.again(now) // what the chores may have failed by must not keep jobs from being reaped
 		}
-		clear(suspicions) // what was missed while the database was out of reach proves nothing
+		if ctx.Err() == nil {
+			r.database.down("look for dead workers", err)
+		}
+		clear(r.suspicions) // what was missed while the database was out of reach proves nothing
 		return reapOften
 	}
-	next := reapSeldom
-	if len(seen) > 0 {
-		next = reapOften
+	if keepUp {
+		r.watch.again(now)
+		r.warnUnhandled(seen.prospect.unhandled)
+		r.warnHorizon(&r.watch, seen.upkeep.horizon, now)
+		r.walk.offer(seen.upkeep.table)
 	}
+	next := min(r.judge(ctx, seen.suspects), r.reapHeld(ctx, seen.reaped))
+	r.calm = next == reapSeldom
+	switch {
+	case r.calm && busy:
+		next = reapSometimes
+	case r.calm && seen.prospect == nil:
+		next = reapOften // to ask then
+	case r.calm:
+		next = seen.prospect.wait()
+	}
+	if next == reapSeldom {
+		return next + rand.N(next/8)
+	}
+	return next - rand.N(min(next, reapOften)/2+1)
+}
+
+// judge reaps the jobs of those suspects that are dead.
+func (r *reaper) judge(ctx context.Context, suspects []suspect) (next time.Duration) {
+	next = reapSeldom
 	now := time.Now()
 	missing := map[int32]suspicion{}
-	for _, s := range seen {
+	for _, s := range suspects {
+		next = min(next, reapOften)
 		if s.absent && !s.dead && !s.expired {
-			first, again := suspicions[s.worker]
+			first, again := r.suspicions[s.worker]
 			if !again || !first.heartbeat.Equal(s.heartbeat) {
 				first = suspicion{since: now, heartbeat: s.heartbeat}
 			}
@@ -87,31 +139,12 @@ func (d *Dispatcher) reap(ctx context.Context, suspicions map[int32]suspicion) t
 		} else if !s.dead && !s.expired {
 			continue
 		}
-		if err := d.reapWorker(ctx, s); err != nil && ctx.Err() == nil {
-			d.database.down("reap jobs", err)
+		if err := r.reapWorker(ctx, s); err != nil && ctx.Err() == nil {
+			r.database.down("reap jobs", err)
 		}
-		next = min(next, reapOften)
 	}
-	clear(suspicions)
-	for worker, s := range missing {
-		suspicions[worker] = s
-	}
-	if err := d.reapHeld(ctx); err != nil && ctx.Err() == nil {
-		d.database.down("reap jobs", err)
-	}
-	return next/2 + rand.N(next/2+1)
-}
-
-func (d *Dispatcher) suspects(ctx context.Context) ([]suspect, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout())
-	defer cancel()
-	return queryPlain(ctx, d.pool, func(row pgx.CollectableRow) (suspect, error) {
-		var s suspect
-		var deadAfter float64
-		err := row.Scan(&s.worker, &s.heartbeat, &s.dead, &s.expired, &deadAfter, &s.absent)
-		s.deadAfter = seconds(deadAfter)
-		return s, err
-	}, d.sql.suspects, d.worker.Load())
+	r.suspicions = missing
+	return next
 }
 
 func (d *Dispatcher) reapWorker(ctx context.Context, s suspect) error {
@@ -134,10 +167,18 @@ func (d *Dispatcher) reapWorker(ctx context.Context, s suspect) error {
 	return d.reapBatches(ctx, d.sql.reapWorker, s.worker)
 }
 
-func (d *Dispatcher) reapHeld(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout())
+// reapHeld goes on where a survey has given back jobs past their held_until.
+func (r *reaper) reapHeld(ctx context.Context, reaped []bool) (next time.Duration) {
+	if len(reaped) == 0 {
+		return reapSeldom
+	}
+	r.countReaped(len(reaped))
+	ctx, cancel := context.WithTimeout(ctx, r.statementTimeout())
 	defer cancel()
-	return d.reapBatches(ctx, d.sql.reapHeld)
+	if err := r.reapBatches(ctx, r.sql.reapHeld); err != nil && ctx.Err() == nil {
+		r.database.down("reap jobs", err)
+	}
+	return reapOften
 }
 
 // reapBatches repeats a reaping statement until it finds no more.
@@ -150,7 +191,11 @@ func (d *Dispatcher) reapBatches(ctx context.Context, statement string, argument
 		if len(again) == 0 {
 			return nil
 		}
-		d.metrics.reaped.Add(float64(len(again)))
-		d.log.Warn().Int("jobs", len(again)).Msg("reaped jobs whose holder is gone")
+		d.countReaped(len(again))
 	}
+}
+
+func (d *Dispatcher) countReaped(jobs int) {
+	d.metrics.reaped.Add(float64(jobs))
+	d.log.Warn().Int("jobs", jobs).Msg("reaped jobs whose holder is gone")
 }

@@ -13,8 +13,9 @@ type statements struct {
 	completeTx, completeTxGone                 string
 	register, unregister, beat, held, release  string
 	suspects, markDead, reapWorker, reapHeld   string
-	saveManualLease, pauseType, unhandled      string
-	prune, pruneErrors, pruneWorkers, pages    string
+	saveManualLease, pauseType, ring           string
+	prospect, table, glean, prune              string
+	pruneWorkers                               string
 }
 
 func newStatements(schema string) statements {
@@ -22,15 +23,15 @@ func newStatements(schema string) statements {
 	literal := func(table string) string {
 		return "'" + strings.ReplaceAll(quoted+"."+table, "'", "''") + "'::regclass"
 	}
-	in := strings.NewReplacer("{schema}", quoted, "{jobs}", literal("jobs"), "{job_settings}", literal("job_settings")).Replace
+	in := strings.NewReplacer("{schema}", quoted, "{jobs}", literal("jobs")).Replace
 	return statements{
 		claim: in(claimSQL), claimMerged: in(claimMergedSQL), next: in(nextSQL), walk: in(walkSQL), walkOthers: in(walkOthersSQL),
 		complete: in(completeSQL), completeGone: in(completeGoneSQL), settle: in(settleSQL),
 		completeTx: in(completeTxSQL), completeTxGone: in(completeTxGoneSQL),
 		register: in(registerSQL), unregister: in(unregisterSQL), beat: in(beatSQL), held: in(heldSQL), release: in(releaseSQL),
 		suspects: in(suspectsSQL), markDead: in(markDeadSQL), reapWorker: in(reapWorkerSQL), reapHeld: in(reapHeldSQL),
-		saveManualLease: in(saveManualLeaseSQL), pauseType: in(pauseTypeSQL), unhandled: in(unhandledSQL),
-		prune: in(pruneSQL), pruneErrors: in(pruneErrorsSQL), pruneWorkers: in(pruneWorkersSQL), pages: in(pagesSQL),
+		saveManualLease: in(saveManualLeaseSQL), pauseType: in(pauseTypeSQL), ring: in(ringSQL),
+		prospect: in(prospectSQL), table: in(tableSQL), glean: in(gleanSQL), prune: in(pruneSQL), pruneWorkers: in(pruneWorkersSQL),
 	}
 }
 
@@ -318,8 +319,11 @@ ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE s.value <> exclude
 
 const pauseTypeSQL = `SELECT {schema}.pause_type($1, $2)`
 
-// Types with a job that has been due for a minute and that no living worker has a handler for; $1 is how many to name.
-const unhandledSQL = `WITH RECURSIVE present (type) AS (
+// What a survey looks at beside suspectsSQL and reapHeldSQL: seconds until a job that a living worker handles is due, whether or
+// not it is its own; seconds until the time of a job without a worker ends; whether there are more types than $1; types
+// with a job that has been due for a minute and that no living worker handles. Of each type the first hundred priorities.
+// Index: jobs_claim, one probe for each type and priority, and jobs_held, one probe.
+const prospectSQL = `WITH RECURSIVE present (type) AS (
   SELECT (SELECT min(j.type) FROM {schema}.jobs j WHERE j.status = 'pending')
   UNION ALL
   SELECT (SELECT min(j.type) FROM {schema}.jobs j WHERE j.status = 'pending' AND j.type > p.type)
@@ -327,33 +331,96 @@ const unhandledSQL = `WITH RECURSIVE present (type) AS (
 ), handled AS MATERIALIZED (
   SELECT DISTINCT unnest(w.types) AS type FROM {schema}.job_workers w
   WHERE w.dead_at IS NULL AND w.heartbeat_at > now() - interval '3 min'
+), first AS MATERIALIZED (
+  SELECT p.type, n.due, EXISTS (SELECT FROM handled h WHERE h.type IN (p.type, '*')) AS handled,
+    EXISTS (SELECT FROM {schema}.job_types t WHERE t.type = p.type AND t.paused_at IS NOT NULL) AS paused
+  FROM (SELECT p.type FROM present p WHERE p.type IS NOT NULL LIMIT $1::int) p CROSS JOIN LATERAL (
+    WITH RECURSIVE level (priority) AS (
+      SELECT (SELECT max(j.priority) FROM {schema}.jobs j WHERE j.status = 'pending' AND j.type = p.type)
+      UNION ALL
+      SELECT (SELECT max(j.priority) FROM {schema}.jobs j WHERE j.status = 'pending' AND j.type = p.type AND j.priority < l.priority)
+      FROM level l WHERE l.priority IS NOT NULL
+    )
+    SELECT min(j.scheduled_for) AS due FROM (SELECT l.priority FROM level l WHERE l.priority IS NOT NULL LIMIT 100) l
+    CROSS JOIN LATERAL (
+      SELECT j.scheduled_for FROM {schema}.jobs j
+      WHERE j.status = 'pending' AND j.type = p.type AND j.priority = l.priority
+      ORDER BY j.scheduled_for, j.id LIMIT 1
+    ) j
+  ) n
 )
-SELECT p.type FROM present p
-WHERE p.type IS NOT NULL AND NOT EXISTS (SELECT FROM handled h WHERE h.type IN (p.type, '*'))
-  AND EXISTS (SELECT FROM {schema}.jobs j WHERE j.status = 'pending' AND j.type = p.type AND j.scheduled_for < now() - interval '1 min')
-LIMIT $1`
+SELECT extract(epoch FROM min(f.due) FILTER (WHERE f.handled AND NOT f.paused) - clock_timestamp())::float8,
+  (SELECT extract(epoch FROM j.held_until - clock_timestamp())::float8 FROM {schema}.jobs j
+   WHERE j.status = 'processing' AND j.worker_id IS NULL AND isfinite(j.held_until) ORDER BY j.worker_id, j.held_until LIMIT 1),
+  count(*) >= $1::int,
+  coalesce(array_agg(f.type ORDER BY f.type) FILTER (WHERE NOT f.handled AND f.due < now() - interval '1 min'), '{}')
+FROM first f`
 
-const pagesSQL = `SELECT pg_relation_size({jobs}) / current_setting('block_size')::int`
+// What the jobs table is like, for the walk and the watch over dead rows; and whether it is for worker $1 to prune: it has
+// run for longer than any other that lives.
+const tableSQL = `SELECT pg_relation_size({jobs}) / current_setting('block_size')::int, pg_relation_filenode({jobs})::int8,
+  coalesce($1 = (SELECT min(w.id) FROM {schema}.job_workers w WHERE w.dead_at IS NULL AND w.heartbeat_at > now() - interval '3 min'), false),
+  pg_stat_get_dead_tuples({jobs}), pg_stat_get_live_tuples({jobs})`
 
-// Deletes finished jobs past their age ($3 completed, $4 failed, $5 cancelled, in seconds; negative: never) from the
-// table's pages $1 up to $2: a walk over the heap by TID range, so that retention needs no index that each settle would
-// have to pay for. One sidecar at a time.
-const pruneSQL = `WITH alone AS MATERIALIZED (
-  SELECT pg_try_advisory_xact_lock({job_settings}::oid::int8) AS yes
+// When a finished job comes of age: it is kept for $3 if completed, $4 failed, $5 cancelled, in seconds, null for ever, from its
+// end or from its last change if that was later ...
+const ripeSQL = `greatest(j.completed_at, j.updated_at) + CASE j.status
+  WHEN 'completed' THEN $3::float8 * interval '1 s' WHEN 'failed' THEN $4::float8 * interval '1 s'
+  WHEN 'cancelled' THEN $5::float8 * interval '1 s' END`
+
+// ... and the table's pages $1 up to $2. A walk over the heap by TID range, so that retention needs no index that each settle
+// would have to pay for.
+const pagesSQL = `j.ctid >= format('(%s,0)', $1::int8)::tid AND j.ctid < format('(%s,0)', $2::int8)::tid`
+
+// How many jobs are past their age, and seconds until the next one is.
+const gleanSQL = `SELECT count(*) FILTER (WHERE a.ripe <= now()),
+  extract(epoch FROM min(a.ripe) FILTER (WHERE a.ripe > now() AND isfinite(a.ripe)) - now())::float8
+FROM (SELECT ` + ripeSQL + ` AS ripe FROM {schema}.jobs j WHERE ` + pagesSQL + `) a`
+
+// Deletes $6 of them, with their errors. Passes over rows that somebody has locked.
+const pruneSQL = `WITH old AS MATERIALIZED (
+  SELECT j.ctid FROM {schema}.jobs j WHERE ` + pagesSQL + ` AND ` + ripeSQL + ` <= now() LIMIT $6::int FOR UPDATE SKIP LOCKED
 ), gone AS (
-  DELETE FROM {schema}.jobs j
-  WHERE j.ctid >= format('(%s,0)', $1::int8)::tid AND j.ctid < format('(%s,0)', $2::int8)::tid
-    AND (SELECT yes FROM alone)
-    AND (j.status = 'completed' AND $3::float8 >= 0 AND j.updated_at < now() - $3::float8 * interval '1 s'
-      OR j.status = 'failed' AND $4::float8 >= 0 AND j.updated_at < now() - $4::float8 * interval '1 s'
-      OR j.status = 'cancelled' AND $5::float8 >= 0 AND j.updated_at < now() - $5::float8 * interval '1 s')
-  RETURNING j.id
+  DELETE FROM {schema}.jobs j WHERE j.ctid = ANY (ARRAY(SELECT o.ctid FROM old o)) RETURNING j.id
+), forgotten AS (
+  DELETE FROM {schema}.job_errors e WHERE e.job_id = ANY (ARRAY(SELECT g.id FROM gone g))
 )
-SELECT id FROM gone`
-
-const pruneErrorsSQL = `DELETE FROM {schema}.job_errors WHERE job_id = ANY ($1::uuid[])`
+SELECT count(*) FROM gone`
 
 // Workers that died a day ago, or were never seen again and hold nothing.
 const pruneWorkersSQL = `DELETE FROM {schema}.job_workers w
 WHERE coalesce(w.dead_at, w.heartbeat_at) < now() - interval '1 day'
   AND NOT EXISTS (SELECT FROM {schema}.jobs j WHERE j.worker_id = w.id AND j.status = 'processing')`
+
+// Wakes the others: a new worker may take what nobody had a handler for, and its crash is to be noticed.
+const ringSQL = `SELECT {schema}.ring_jobs()`
+
+// What keeps vacuum from removing dead rows of this database's tables, the oldest first: transactions of sessions, the snapshots
+// that standbys report, prepared transactions, and replication slots. Age in transactions, and in seconds of the
+// transaction and of its last statement; whether this role may see no more of it than that it is there. The horizon that a VACUUM
+// has itself holds back nobody.
+const horizonSQL = `SELECT * FROM (
+  SELECT CASE a.backend_type WHEN 'walsender' THEN 'standby' ELSE 'session' END, a.pid, coalesce(a.application_name, ''),
+    coalesce(a.usename::text, ''), coalesce(host(a.client_addr), ''), coalesce(a.state, ''),
+    greatest(age(a.backend_xid), age(a.backend_xmin))::int8 AS behind,
+    extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS since,
+    extract(epoch FROM clock_timestamp() - a.query_start)::float8, a.xact_start::text, false
+  FROM pg_stat_activity a
+  WHERE (a.datname = current_database() OR a.backend_type = 'walsender') AND a.pid <> pg_backend_pid()
+    AND (a.backend_xid IS NOT NULL OR a.backend_xmin IS NOT NULL) AND a.backend_type <> 'autovacuum worker'
+    AND NOT EXISTS (SELECT FROM pg_stat_progress_vacuum v WHERE v.pid = a.pid)
+  UNION ALL
+  SELECT 'session', a.pid, coalesce(a.application_name, ''), coalesce(a.usename::text, ''), '', '',
+    (SELECT max(age(x.transactionid))::int8 FROM pg_locks x WHERE x.pid = a.pid AND x.locktype = 'transactionid' AND x.granted),
+    NULL, NULL, l.virtualxid, true
+  FROM pg_stat_activity a JOIN pg_locks l ON l.pid = a.pid AND l.locktype = 'virtualxid' AND l.granted
+  WHERE a.datname = current_database() AND a.backend_type IS NULL AND l.virtualxid = l.virtualtransaction
+  UNION ALL
+  SELECT 'prepared transaction', 0, p.gid, p.owner::text, '', '', age(p.transaction)::int8,
+    extract(epoch FROM clock_timestamp() - p.prepared)::float8, NULL, p.prepared::text, false
+  FROM pg_prepared_xacts p WHERE p.database = current_database()
+  UNION ALL
+  SELECT 'replication slot', coalesce(s.active_pid, 0), s.slot_name::text, '', '', CASE WHEN s.active THEN 'active' ELSE 'inactive' END,
+    age(s.xmin)::int8, NULL, NULL, '', false
+  FROM pg_replication_slots s WHERE s.xmin IS NOT NULL
+) h ORDER BY h.behind DESC NULLS LAST, h.since DESC NULLS LAST LIMIT 20`

@@ -28,8 +28,10 @@ func TestStatementsPrepare(t *testing.T) {
 				t.Errorf("schema %q: prepare %s: %v", schema, name, err)
 			}
 		}
-		if _, err := conn.Prepare(t.Context(), "plain", plainSQL); err != nil {
-			t.Errorf("prepare plain: %v", err)
+		for name, statement := range map[string]string{"plain": plainSQL, "horizon": horizonSQL} {
+			if _, err := conn.Prepare(t.Context(), name, statement); err != nil {
+				t.Errorf("prepare %s: %v", name, err)
+			}
 		}
 	}
 }
@@ -74,7 +76,7 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 				{"reapWorker", sql.reapWorker, `1`, "jobs_held"},
 				{"reapHeld", sql.reapHeld, ``, "jobs_held"},
 				{"suspects", sql.suspects, `1`, "jobs_held"},
-				{"unhandled", sql.unhandled, `10`, "jobs_claim"},
+				{"prospect", sql.prospect, `1000`, "jobs_claim"},
 			} {
 				for _, mode := range []string{"force_generic_plan", "force_custom_plan"} {
 					checkPlan(t, conn, hot.name, hot.statement, hot.arguments, hot.index, mode)

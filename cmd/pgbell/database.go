@@ -151,6 +151,7 @@ func (a *app) newPool(settings *config.Config, name string, conns int, pooled *a
 		}
 		return nil
 	}
+	pool.ShouldPing = shouldPing
 	if !strings.Contains(settings.Database.URL, "pool_max_conns") {
 		pool.MaxConns = int32(conns)
 	}
