@@ -267,6 +267,9 @@ func TestTransactionPoolerIsNamed(t *testing.T) {
 	conn := connect(t, url)
 	most := 0
 	await(t, "several attempts fail", func() bool {
+		if asleep, err := l.Sleep(t.Context(), nothing); !asleep || err != nil {
+			t.Errorf("Sleep of a deaf listener = %v, %v", asleep, err)
+		}
 		most = max(most, query[int](t, conn, countAdvisory))
 		return value(t, l, "pgbell_listener_reconnects_total") > 6
 	})

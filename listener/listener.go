@@ -109,7 +109,8 @@ type Health struct {
 	Present bool
 	// Asleep reports whether the sleepers' lock is held: each insert rings.
 	Asleep bool
-	// HeldUpBy names a transaction that has inserted without ringing and is open for long. Empty if there is none.
+	// HeldUpBy names a transaction that has inserted without ringing and is open for long, for people. Empty if there is
+	// none.
 	HeldUpBy string
 }
 
@@ -117,7 +118,11 @@ type Health struct {
 func (l *Listener) Health() Health {
 	health := l.hearing.health()
 	health.Present = l.Present()
-	health.Asleep, _, health.HeldUpBy = l.slumber.now()
+	asleep, waiting, holder := l.slumber.now()
+	health.Asleep = asleep
+	if holder != "" {
+		health.HeldUpBy = fmt.Sprintf("%s, for %s", holder, waiting.Round(time.Second))
+	}
 	return health
 }
 

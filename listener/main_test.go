@@ -29,6 +29,9 @@ var (
 const patience = 20 * time.Second
 
 func TestMain(m *testing.M) {
+	if described := os.Getenv(stressSidecarEnv); described != "" {
+		os.Exit(stressSidecarMain(described))
+	}
 	code := pgtest.Main(m)
 	if code == 0 {
 		if err := goleak.Find(); err != nil {

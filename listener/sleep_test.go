@@ -3,6 +3,7 @@ package listener_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -137,6 +138,136 @@ func TestUnannouncedTransactionIsWaitedFor(t *testing.T) {
 	}
 	run(t, early, insertJob)
 	l.awaitRing(t)
+}
+
+// Rings that come too fast have S released, so that inserts are silent; when it is quiet again, it is taken again.
+func TestFloodIsSilent(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Migrated(t)
+	l := start(t, listener.Config{URL: url, CanaryInterval: time.Minute, AwakeAbove: 50})
+	l.sleep(t)
+	conn := connect(t, url)
+	await(t, "S is released", func() bool {
+		run(t, conn, insertJob)
+		return query[int](t, conn, countSleepers) == 0
+	})
+	l.awaitRing(t)
+	heard := value(t, l, "pgbell_listener_rings_total")
+	for range 100 {
+		run(t, conn, insertJob)
+	}
+	if now := value(t, l, "pgbell_listener_rings_total"); now != heard {
+		t.Errorf("%v inserts rang though nobody sleeps", now-heard)
+	}
+	// A poll finds them.
+	asleep, err := l.Sleep(t.Context(), func(context.Context, bool) (bool, error) { return true, nil })
+	if asleep || err != nil {
+		t.Errorf("Sleep = %v, %v though there is work", asleep, err)
+	}
+	s := l.beginSleep(t)
+	if asleep := <-s.result; !asleep {
+		t.Fatal("not asleep after the flood")
+	}
+	polls, thorough := 0, 0
+	for range len(s.rechecks) {
+		if <-s.rechecks {
+			thorough++
+		} else {
+			polls++
+		}
+	}
+	if polls == 0 || thorough != 1 {
+		t.Errorf("%d polls and %d thorough rechecks, want some and 1", polls, thorough)
+	}
+	if rushes := value(t, l, "pgbell_listener_rushes_total"); rushes != 1 {
+		t.Errorf("%v rushes, want 1", rushes)
+	}
+	run(t, conn, insertJob)
+	l.awaitRing(t)
+}
+
+// A try for S that fails, as for an insert's probe, is made again, with what was taken kept.
+func TestSleepersLockIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Migrated(t)
+	conn := connect(t, url)
+	run(t, conn, `SELECT pg_advisory_lock('jobs'::regclass::oid::int4, -3)`)
+	l := start(t, listener.Config{URL: url, CanaryInterval: time.Minute})
+	l.awaitHeard(t)
+	s := l.beginSleep(t)
+	await(t, "the other keys are taken", func() bool { return query[int](t, conn, countSleepers) == 7 })
+	if l.Health().Asleep {
+		t.Error("asleep with a part of S")
+	}
+	run(t, conn, `SELECT pg_advisory_unlock('jobs'::regclass::oid::int4, -3)`)
+	if asleep := <-s.result; !asleep || query[int](t, conn, countSleepers) != 8 {
+		t.Error("not asleep")
+	}
+}
+
+func TestPreparedTransactionIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Migrated(t)
+	conn, open := connect(t, url), connect(t, url)
+	run(t, open, "BEGIN")
+	run(t, open, insertJob)
+	l := start(t, listener.Config{URL: url, CanaryInterval: time.Minute})
+	l.awaitHeard(t)
+	s := l.beginSleep(t)
+	if asleep := <-s.result; !asleep {
+		t.Fatal("not asleep")
+	}
+	name := "'" + query[string](t, conn, `SELECT current_database()`) + "'"
+	run(t, open, "PREPARE TRANSACTION "+name)
+	waiting := value(t, l, "pgbell_listener_unannounced_seconds")
+	await(t, "it is waited for in vain", func() bool {
+		return value(t, l, "pgbell_listener_unannounced_seconds") > waiting+0.2
+	})
+	drainRings(l)
+	run(t, conn, "COMMIT PREPARED "+name)
+	l.awaitRing(t)
+	await(t, "nobody is waited for", func() bool { return value(t, l, "pgbell_listener_unannounced_seconds") == 0 })
+}
+
+func TestLongTransactionIsNamed(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Migrated(t)
+	open := connect(t, with(t, url, "application_name", "nightly-import"))
+	run(t, open, "BEGIN")
+	run(t, open, insertJob)
+	l := start(t, listener.Config{URL: url, CanaryInterval: time.Minute})
+	l.awaitHeard(t)
+	if asleep := <-l.beginSleep(t).result; !asleep {
+		t.Fatal("not asleep")
+	}
+	await(t, "it is named", func() bool { return l.Health().HeldUpBy != "" })
+	if who := l.Health().HeldUpBy; !strings.Contains(who, "nightly-import") {
+		t.Errorf("named as %q", who)
+	}
+	warnings := l.log.lines(t, "warn")
+	if len(warnings) != 1 || warnings[0]["application_name"] != "nightly-import" || warnings[0]["pid"] != float64(open.PgConn().PID()) {
+		t.Errorf("want one warning that names it, not %v", warnings)
+	}
+	run(t, open, "ROLLBACK")
+	await(t, "it is forgotten", func() bool { return l.Health().HeldUpBy == "" })
+}
+
+func TestSleepersLockFollowsTheTable(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Migrated(t)
+	conn := connect(t, url)
+	l := start(t, listener.Config{URL: url, CanaryInterval: 50 * time.Millisecond})
+	l.sleep(t)
+	run(t, conn, `DROP TABLE jobs CASCADE`)
+	run(t, conn, `CREATE TABLE jobs (id int)`)
+	l.awaitRing(t)
+	await(t, "asleep by the new table", func() bool {
+		asleep, err := l.Sleep(t.Context(), nothing)
+		return asleep && err == nil && query[int](t, conn, countSleepers) == 8
+	})
+	if held := query[int](t, conn, countAdvisory); held != 8 {
+		t.Errorf("%d advisory locks, want the 8 of the new table", held)
+	}
 }
 
 func drainRings(l *running) {
