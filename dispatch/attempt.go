@@ -17,7 +17,8 @@ import (
 type attempt struct {
 	job      Job
 	lane     *lane
-	answered time.Time // when its claim's answer was read
+	answered time.Time       // when its claim's answer was read
+	ctx      context.Context //nolint:containedctx // handed to the goroutine that runs it
 	cancel   context.CancelCauseFunc
 }
 
@@ -59,33 +60,31 @@ func (a *attempts) cancelAll(cause error) {
 	}
 }
 
-// start runs claimed jobs, each in a goroutine of its own. A job's slot is free again when its handler has returned; it is held
+// start runs claimed jobs. A job's slot is free again when its handler has returned; it is held
 // until the settler has written what came of it.
 func (d *Dispatcher) start(ctx context.Context, claimed []*attempt) {
 	if len(claimed) == 0 {
 		return
 	}
 	now := time.Now()
-	contexts := make([]context.Context, len(claimed))
-	for i, a := range claimed {
+	for _, a := range claimed {
 		a.lane, a.answered = d.lanes.of(a.job.Type), now
 		timeout := a.lane.Timeout
 		if a.job.timeout > 0 {
 			timeout = a.job.timeout
 		}
 		a.job.Deadline = now.Add(timeout)
-		contexts[i], a.cancel = attemptContext(ctx, a.job.Deadline)
+		a.ctx, a.cancel = attemptContext(ctx, a.job.Deadline)
 	}
 	if d.lanes.take(claimed) {
 		d.busy.send()
 	}
 	d.attempts.add(claimed)
-	for i, a := range claimed {
-		d.running.Go(func() { d.run(contexts[i], a) })
-	}
+	d.crew.start(claimed)
 }
 
-func (d *Dispatcher) run(ctx context.Context, a *attempt) {
+func (d *Dispatcher) run(a *attempt) {
+	ctx := a.ctx
 	defer a.cancel(nil)
 	begun := time.Now()
 	defer time.AfterFunc(a.job.Deadline.Sub(begun), func() { a.cancel(ErrTimeout) }).Stop()

@@ -104,14 +104,16 @@ func scanSooner(row pgx.Row, next *time.Duration) error {
 func (d *Dispatcher) scanAttempt(rows pgx.Rows) (*attempt, error) {
 	a := &attempt{}
 	j := &a.job
+	var jobType pgtype.DriverBytes
 	var size *int
 	var timeout pgtype.Interval
 	var now time.Time
-	err := rows.Scan(&j.id, &j.Type, (*[]byte)(&j.Payload), &size, &j.Priority, &j.Attempt, &j.MaxAttempts, &j.CreatedAt, &j.ScheduledFor,
+	err := rows.Scan(&j.id, &jobType, (*[]byte)(&j.Payload), &size, &j.Priority, &j.Attempt, &j.MaxAttempts, &j.CreatedAt, &j.ScheduledFor,
 		&j.lease, &j.Crashes, (*[]byte)(&j.Metadata), &timeout, &now)
 	if err != nil {
 		return nil, err
 	}
+	j.Type = d.lanes.name(jobType)
 	j.ID, j.Lease = texts(j.id, j.lease)
 	j.completeTx = d.sql.completeTx
 	if d.config.Retention.Completed == KeepNothing {

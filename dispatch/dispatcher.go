@@ -42,7 +42,7 @@ type Dispatcher struct {
 	started     atomic.Bool
 	ready       chan struct{}
 	readyOnce   sync.Once
-	running     sync.WaitGroup // one for each attempt
+	crew        crew
 	reaperNudge nudge
 
 	claiming    sync.Mutex   // held while a claim is under way, and while what it led to is compared with the database
@@ -85,6 +85,7 @@ func New(pool *pgxpool.Pool, config Config) (*Dispatcher, error) {
 		beatNow:     newNudge(),
 		busy:        newNudge(),
 	}
+	d.crew.run = d.run
 	metrics.observe(d.lanes)
 	return d, nil
 }
@@ -150,7 +151,7 @@ const (
 func (d *Dispatcher) finish() int {
 	ended := make(chan struct{})
 	go func() {
-		d.running.Wait()
+		d.crew.running.Wait()
 		close(ended)
 	}()
 	if running := d.lanes.runs(); running > 0 {

@@ -57,6 +57,14 @@ func (l *lanes) of(jobType string) *lane {
 	return l.any
 }
 
+// name is a job type as a string, of its lane if it has one of its own: no allocation for each of its jobs.
+func (l *lanes) name(jobType []byte) string {
+	if own, ok := l.byType[string(jobType)]; ok {
+		return own.name
+	}
+	return string(jobType)
+}
+
 // wants is what there is room for.
 type wants struct {
 	types    []string
