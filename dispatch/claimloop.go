@@ -42,9 +42,9 @@ func (d *Dispatcher) turn(ctx, jobs context.Context) error {
 		d.rest(ctx, w, restPeriod, wakeNone)
 		return nil
 	}
-	if late, next, err := d.yield(ctx, w); err != nil {
+	if nothing, next, err := d.peek(ctx, w); err != nil {
 		return err
-	} else if late {
+	} else if nothing {
 		return d.idle(ctx, jobs, claimed{next: next})
 	}
 	if d.levels.walked.IsZero() {
@@ -262,12 +262,19 @@ func (s *shyness) note(found, fleet bool) {
 	}
 }
 
-// yield leaves a ring to others for a while, and then looks. Late: there is nothing left to claim until next.
-func (d *Dispatcher) yield(ctx context.Context, w wants) (late bool, next time.Duration, err error) {
-	if d.wake != wakeRing && d.wake != wakeDue || d.shy.delay == 0 || !sleep(ctx, d.shy.delay/2+rand.N(d.shy.delay)) {
+// peek looks, without a claim, where it is likely that there is nothing: at a fallback poll, and where others of the fleet have been
+// faster, after leaving it to them for a while. Nothing: there are no jobs to claim until next.
+func (d *Dispatcher) peek(ctx context.Context, w wants) (nothing bool, next time.Duration, err error) {
+	switch {
+	case d.wake == wakePoll && !d.bell.Deaf():
+	case (d.wake == wakeRing || d.wake == wakeDue) && d.shy.delay > 0:
+		if !sleep(ctx, d.shy.delay/2+rand.N(d.shy.delay)) {
+			return false, 0, nil
+		}
+		drain(d.bell.Rings())
+	default:
 		return false, 0, nil
 	}
-	drain(d.bell.Rings())
 	next, err = d.walkLevels(ctx, w)
 	if err != nil || next <= 0 {
 		return false, 0, err
