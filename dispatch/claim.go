@@ -1,9 +1,11 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"fmt"
+	"runtime"
 	"slices"
 	"time"
 
@@ -22,18 +24,16 @@ type claimed struct {
 	jobs int
 	// more: there may be more than it has claimed.
 	more bool
-	// next is how long it is until the next job of the known levels is due; zero if that wasn't asked for.
-	next time.Duration
 	// waited is how long the one that was due first has waited.
 	waited time.Duration
 }
 
 // claim claims what there is room for, in the levels that are known, and starts it. It goes on although ctx is done: a
 // claim whose answer is not heard would leave jobs with a holder that doesn't know of them.
-func (d *Dispatcher) claim(ctx, jobs context.Context, w wants, withNext bool) (claimed, error) {
+func (d *Dispatcher) claim(ctx, jobs context.Context, w wants) (claimed, error) {
 	by := d.levels.claim(w)
 	if w.nothing() || len(by.levels) == 0 {
-		return claimed{next: farAhead}, nil
+		return claimed{}, nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.statementTimeout())
 	defer cancel()
@@ -41,8 +41,11 @@ func (d *Dispatcher) claim(ctx, jobs context.Context, w wants, withNext bool) (c
 	defer d.claiming.Unlock()
 
 	sent := time.Now()
+	d.claimedAt = sent
+	// A worker that holds jobs heartbeats three times in its lease time. From none to some, the claim does, if it is time.
+	renew := w.none && d.leaseLeft() < d.config.LeaseTime*2/3
 	most := min(w.slots, maxClaim)
-	statement, arguments := d.sql.claim, []any{d.worker.Load(), w.none, w.biggest, most, by.levelTypes, by.priorities, by.dues, by.ids}
+	statement, arguments := d.sql.claim, []any{d.worker.Load(), renew, w.biggest, most, by.levelTypes, by.priorities, by.dues, by.ids}
 	if by.oneType() {
 		most = min(most, int(by.most[0]))
 		arguments[3] = most
@@ -63,42 +66,77 @@ func (d *Dispatcher) claim(ctx, jobs context.Context, w wants, withNext bool) (c
 		}
 		return rows.Err()
 	})
-	next := time.Duration(0)
-	if withNext {
-		next = d.levels.nextHead(by, sent)
-		batch.Queue(d.sql.next, by.levelTypes, by.priorities).QueryRow(func(row pgx.Row) error { return scanSooner(row, &next) })
-	}
-	if err := d.pool.SendBatch(ctx, batch).Close(); err != nil {
+	if err := d.sendClaim(ctx, batch); err != nil {
 		d.suspect(time.Now())
 		return claimed{}, fmt.Errorf("claim jobs: %w", err)
 	}
 	d.database.up()
 	d.readyOnce.Do(func() { close(d.ready) })
 	d.metrics.claim(len(found), most, time.Since(sent))
-	if len(found) > 0 && w.none {
+	if len(found) > 0 && renew {
 		d.beaten(sent)
 	}
 	if len(found) > 0 {
 		d.reaperNudge.send() // where we found work, others may have too
 	}
+	slices.SortFunc(found, func(a, b *attempt) int {
+		return cmp.Or(cmp.Compare(b.job.Priority, a.job.Priority), a.job.place().compare(b.job.place()))
+	})
 	full := len(found) >= most
 	d.levels.note(by, found, full, sent)
-	got := claimed{jobs: len(found), more: full || d.levels.more(w), next: next}
+	got := claimed{jobs: len(found), more: full || d.levels.more(w)}
 	for _, a := range found {
 		got.waited = max(got.waited, a.job.lateness)
 	}
 	d.start(jobs, found)
+	runtime.Gosched() // a lone job first, then what follows it here
 	return got, nil
 }
 
-// scanSooner reads seconds, or NULL, and keeps them in next if they are fewer.
-func scanSooner(row pgx.Row, next *time.Duration) error {
-	var in *float64
-	if err := row.Scan(&in); err != nil || in == nil {
-		return err
+// sendClaim sends claims over one connection that is kept for them, so that a lone one meets a server process that has made
+// the same one before, and needn't wait for a connection behind settles.
+func (d *Dispatcher) sendClaim(ctx context.Context, batch *pgx.Batch) error {
+	if d.claimConn == nil {
+		conn, err := d.pool.Acquire(ctx)
+		if err != nil {
+			return err
+		}
+		d.claimConn = conn
 	}
-	*next = max(min(*next, seconds(*in)), time.Nanosecond)
-	return nil
+	err := d.claimConn.SendBatch(ctx, batch).Close()
+	if err != nil {
+		d.releaseClaimConn()
+	}
+	return err
+}
+
+// releaseClaimConn gives the connection of the claims back to the pool, which closes it if it is broken.
+func (d *Dispatcher) releaseClaimConn() {
+	if d.claimConn != nil {
+		d.claimConn.Release()
+		d.claimConn = nil
+	}
+}
+
+// nextDue returns how long it is until the next job is due, of the levels that are known; not positive if one has become due
+// since the last claim, which took all that were.
+func (d *Dispatcher) nextDue(ctx context.Context, w wants) (time.Duration, error) {
+	by := d.levels.claim(w)
+	next := d.levels.nextHead(by, time.Now())
+	if len(by.levels) == 0 {
+		return next, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout())
+	defer cancel()
+	found, err := queryPlain(ctx, d.pool, pgx.RowTo[*float64], d.sql.next, by.levelTypes, by.priorities,
+		time.Since(d.claimedAt).Seconds())
+	if err != nil {
+		return 0, fmt.Errorf("look for due jobs: %w", err)
+	}
+	if len(found) == 1 && found[0] != nil {
+		next = min(next, seconds(*found[0]))
+	}
+	return next, nil
 }
 
 func (d *Dispatcher) scanAttempt(rows pgx.Rows) (*attempt, error) {

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"math"
 	"math/rand/v2"
 	"time"
 )
@@ -20,6 +21,7 @@ const (
 
 // claimLoop claims and starts jobs until ctx is done. jobs is the context that they run under; it is never done.
 func (d *Dispatcher) claimLoop(ctx, jobs context.Context) {
+	defer d.releaseClaimConn()
 	failed := newPause(50*time.Millisecond, time.Second)
 	for ctx.Err() == nil {
 		if err := d.turn(ctx, jobs); err != nil && ctx.Err() == nil {
@@ -45,21 +47,21 @@ func (d *Dispatcher) turn(ctx, jobs context.Context) error {
 	if nothing, next, err := d.peek(ctx, w); err != nil {
 		return err
 	} else if nothing {
-		return d.idle(ctx, jobs, claimed{next: next})
+		return d.idle(ctx, jobs, claimed{}, next)
 	}
 	if d.levels.walked.IsZero() {
 		if _, err := d.walkLevels(ctx, w); err != nil {
 			return err
 		}
 	}
-	got, err := d.claim(ctx, jobs, w, !d.draining)
+	got, err := d.claim(ctx, jobs, w)
 	if err != nil {
 		return err
 	}
 	d.woke(got)
 	d.levels.asked = d.levels.asked || d.draining
 	if d.draining = got.more; !got.more {
-		return d.idle(ctx, jobs, got)
+		return d.idle(ctx, jobs, got, 0)
 	}
 	d.bell.Awake()
 	if d.levels.walkIn(walkDraining, time.Now()) <= 0 {
@@ -87,23 +89,29 @@ func (d *Dispatcher) gather(ctx context.Context) {
 	}
 }
 
-// idle waits for work after a claim that took all that it found.
-func (d *Dispatcher) idle(ctx, jobs context.Context, got claimed) error {
-	next, by := got.next, wakeDue
-	patience := walkRung
+// idle waits for work after a claim that took all that it found. next is how long it is until the next job is due, zero if
+// that isn't known.
+func (d *Dispatcher) idle(ctx, jobs context.Context, got claimed, next time.Duration) (err error) {
+	by, patience := wakeDue, walkRung
 	if got.jobs == 0 {
 		patience = 0 // what rang is not in the levels that are known, or is not due yet
 	}
-	if d.levels.asked || next == 0 {
-		if wait := d.levels.walkIn(patience, time.Now()); wait <= 0 {
-			found, in, err := d.look(ctx, jobs)
-			if found || err != nil {
-				return err
-			}
-			next = in
-		} else if next == 0 || wait < next {
-			next, by = wait, wakeNone
+	wait := time.Duration(math.MaxInt64)
+	if d.levels.asked {
+		wait = max(d.levels.walkIn(patience, time.Now()), 0)
+	}
+	if next == 0 && wait > 0 {
+		if next, err = d.nextDue(ctx, d.lanes.wants(time.Now())); err != nil {
+			return err
 		}
+	}
+	if wait == 0 || next <= 0 {
+		var found bool
+		if found, next, err = d.look(ctx, jobs); found || err != nil {
+			return err
+		}
+	} else if wait < next {
+		next, by = wait, wakeNone
 	}
 	d.readyOnce.Do(func() { close(d.ready) })
 	for {
@@ -134,7 +142,7 @@ func (d *Dispatcher) idle(ctx, jobs context.Context, got claimed) error {
 // if it didn't look for that.
 func (d *Dispatcher) recheck(ctx, jobs context.Context, thorough bool) (found bool, next time.Duration, err error) {
 	w := d.lanes.wants(time.Now())
-	got, err := d.claim(ctx, jobs, w, false)
+	got, err := d.claim(ctx, jobs, w)
 	if err != nil {
 		return false, 0, err
 	}
@@ -161,7 +169,7 @@ func (d *Dispatcher) look(ctx, jobs context.Context) (found bool, next time.Dura
 		d.passed.reset()
 		return false, next, nil
 	}
-	got, err := d.claim(ctx, jobs, w, true)
+	got, err := d.claim(ctx, jobs, w)
 	if err != nil {
 		return false, 0, err
 	}
@@ -170,7 +178,10 @@ func (d *Dispatcher) look(ctx, jobs context.Context) (found bool, next time.Dura
 		d.passed.reset()
 		return true, 0, nil
 	}
-	return false, min(d.passed.length(), got.next), nil
+	if next, err = d.nextDue(ctx, w); err != nil {
+		return false, 0, err
+	}
+	return false, min(d.passed.length(), max(next, time.Millisecond)), nil
 }
 
 // rest waits for a ring, for a freed slot where slots are short, for next, which by is the name of, or until the next breaker

@@ -33,11 +33,13 @@ type Dispatcher struct {
 	database database
 
 	// Of claimLoop alone.
-	levels   *levels
-	draining bool   // the last claim left jobs behind
-	passed   *pause // between tries of jobs that others have locked
-	wake     wake   // how it was woken, until the next claim
-	shy      shyness
+	levels    *levels
+	draining  bool          // the last claim left jobs behind
+	claimedAt time.Time     // when the last claim was sent
+	claimConn *pgxpool.Conn // nil until the first claim, and after one that failed
+	passed    *pause        // between tries of jobs that others have locked
+	wake      wake          // how it was woken, until the next claim
+	shy       shyness
 
 	started     atomic.Bool
 	ready       chan struct{}

@@ -59,12 +59,13 @@ type place struct {
 	id  pgtype.UUID
 }
 
-func (p place) before(other place) bool {
-	if c := p.due.Compare(other.due); c != 0 {
-		return c < 0
-	}
-	return bytes.Compare(p.id.Bytes[:], other.id.Bytes[:]) < 0
+func (j *Job) place() place { return place{j.ScheduledFor, j.id} }
+
+func (p place) compare(other place) int {
+	return cmp.Or(p.due.Compare(other.due), bytes.Compare(p.id.Bytes[:], other.id.Bytes[:]))
 }
+
+func (p place) before(other place) bool { return p.compare(other) < 0 }
 
 // justBefore is a place before p and after all others that are.
 func (p place) justBefore() place {
@@ -163,7 +164,7 @@ func (l *levels) note(c levelClaim, claimed []*attempt, full bool, now time.Time
 		if one == nil {
 			continue
 		}
-		at := place{job.ScheduledFor, job.id}
+		at := job.place()
 		// A walk may have found jobs before the mark, which then starts anew.
 		if one.after.before(at) {
 			one.after = at

@@ -149,7 +149,7 @@ func TestClaimReadsOnlyWhatItTakes(t *testing.T) {
 		t.Fatal(err)
 	}
 	marked := claimBuffersAt(t, conn, mark, id)
-	if marked > small*13/10+20 || unmarked < 10*marked {
+	if marked > 2*small || unmarked < 10*marked {
 		t.Errorf("with a held horizon a claim from the mark reads %d buffers, %d before, and %d without the mark", marked, small, unmarked)
 	}
 	_ = tx.Rollback(t.Context())

@@ -88,8 +88,8 @@ const claimMergedSQL = `WITH level AS MATERIALIZED (
   ) j
 ` + updateSQL
 
-// A claim from no jobs to some renews the worker's heartbeat in the same statement; any claim needs the worker to be
-// alive. ctid is safe to go by: the rows are locked.
+// A claim from no jobs to some renews the worker's heartbeat in the same statement, unless it is fresh; any claim needs the
+// worker to be alive. ctid is safe to go by: the rows are locked. The order is that of the table.
 const updateSQL = `), renewed AS (
   UPDATE {schema}.job_workers SET heartbeat_at = clock_timestamp()
   WHERE id = $1::int AND dead_at IS NULL AND $2::bool AND EXISTS (SELECT FROM locked)
@@ -101,22 +101,21 @@ const updateSQL = `), renewed AS (
   WHERE j.ctid = ANY (ARRAY(SELECT l.ctid FROM locked l)) AND j.status = 'pending'
     AND (EXISTS (SELECT FROM renewed)
       OR NOT $2::bool AND EXISTS (SELECT FROM {schema}.job_workers w WHERE w.id = $1::int AND w.dead_at IS NULL))
-  RETURNING j.id, j.type, j.payload, j.priority, j.attempts, j.max_attempts, j.created_at, j.scheduled_for, j.lease,
-    j.crashes, j.metadata, j.timeout
+  RETURNING j.id, j.type, j.payload::text AS payload, j.priority, j.attempts, j.max_attempts, j.created_at, j.scheduled_for,
+    j.lease, j.crashes, j.metadata::text AS metadata, j.timeout
 )
-SELECT c.id, c.type, CASE WHEN octet_length(p.text) <= $3::int THEN p.text END,
-  CASE WHEN octet_length(p.text) > $3::int THEN octet_length(p.text) END,
+SELECT c.id, c.type, CASE WHEN octet_length(c.payload) <= $3::int THEN c.payload END,
+  CASE WHEN octet_length(c.payload) > $3::int THEN octet_length(c.payload) END,
   c.priority, c.attempts, c.max_attempts, c.created_at, c.scheduled_for, c.lease, c.crashes,
-  CASE WHEN octet_length(m.text) <= 65536 THEN m.text END, c.timeout, clock_timestamp()
-FROM claimed c CROSS JOIN LATERAL (SELECT c.payload::text OFFSET 0) p(text) CROSS JOIN LATERAL (SELECT c.metadata::text OFFSET 0) m(text)
-ORDER BY c.priority DESC, c.scheduled_for, c.id`
+  CASE WHEN octet_length(c.metadata) <= 65536 THEN c.metadata END, c.timeout, clock_timestamp()
+FROM claimed c`
 
-// Seconds until the next job of the levels $1 and $2 is due that was not when this transaction began. Index: jobs_claim, one
-// probe a level.
+// Seconds until the next job of the levels $1 and $2 is due that was not $3 seconds ago, when a claim took all that were.
+// Index: jobs_claim, one probe a level.
 const nextSQL = `SELECT extract(epoch FROM min(n.scheduled_for) - clock_timestamp())::float8
 FROM unnest($1::text[], $2::int[]) AS l(type, priority) CROSS JOIN LATERAL (
   SELECT j.scheduled_for FROM {schema}.jobs j
-  WHERE j.status = 'pending' AND j.type = l.type AND j.priority = l.priority AND j.scheduled_for > now()
+  WHERE j.status = 'pending' AND j.type = l.type AND j.priority = l.priority AND j.scheduled_for > now() - $3::float8 * interval '1 s'
   ORDER BY j.scheduled_for LIMIT 1
 ) n`
 

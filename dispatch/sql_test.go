@@ -66,7 +66,7 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 			for _, hot := range []struct{ name, statement, arguments, index string }{
 				{"claim", sql.claim, `1, true, 1000, 100, ` + levels, "jobs_claim"},
 				{"claimMerged", sql.claimMerged, `1, true, 1000, 100, ` + levels + `, '{type1,type2}', '{50,50}', '{f,t}', 50`, "jobs_claim"},
-				{"next", sql.next, `'{type1,type2}', '{1,0}'`, "jobs_claim"},
+				{"next", sql.next, `'{type1,type2}', '{1,0}', 1`, "jobs_claim"},
 				{"walk", sql.walk, `'{type1,type2}', 100`, "jobs_claim"},
 				{"walkOthers", sql.walkOthers, `'{type1,type2}', 100, ''`, "jobs_claim"},
 				{"complete", sql.complete, arrays, "jobs_pkey"},
