@@ -11,6 +11,9 @@ import (
 	"github.com/rs/zerolog"
 )
 
+// maxAwakeAbove bounds the memory that the rate of rings takes.
+const maxAwakeAbove = 1e6
+
 // maxSchema is what NAMEDATALEN leaves for the schema in a channel name.
 const maxSchema = 63 - len(channelPrefix)
 
@@ -94,8 +97,8 @@ func (c Config) resolved() (Config, error) {
 		}
 		*duration.value = cmp.Or(*duration.value, duration.fallback)
 	}
-	if c.AwakeAbove < 0 {
-		mistakes = append(mistakes, fmt.Errorf("invalid AwakeAbove %g: must be positive", c.AwakeAbove))
+	if !(c.AwakeAbove >= 0 && c.AwakeAbove <= maxAwakeAbove) { // not a number is neither
+		mistakes = append(mistakes, fmt.Errorf("invalid AwakeAbove %g: must be positive and at most %g", c.AwakeAbove, float64(maxAwakeAbove)))
 	}
 	c.AwakeAbove = cmp.Or(c.AwakeAbove, 300)
 	c.PollAwakeMax, c.QuietMax = max(c.PollAwakeMax, c.PollAwake), max(c.QuietMax, c.Quiet)
