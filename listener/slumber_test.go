@@ -89,7 +89,10 @@ func TestShortSleepsGetRare(t *testing.T) {
 		if c.shouldHold(true) {
 			c.taken(false, c.now)
 			samples++
-			c.flood(40, time.Millisecond)
+			c.flood(11, time.Millisecond)
+			if samples == 1 {
+				c.flood(20, time.Millisecond)
+			}
 			c.shouldHold(true)
 		}
 		c.now = c.now.Add(time.Millisecond)
