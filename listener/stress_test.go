@@ -54,7 +54,7 @@ func TestStressFallingAsleep(t *testing.T) {
 	})
 	var producers []*producer
 	for range 20 {
-		producers = append(producers, &producer{url: s.url, random: s.random(), ledger: &s.ledger, conn: connect(t, s.url)})
+		producers = append(producers, &producer{url: s.url, random: s.random(), ledger: &s.ledger, conn: connect(t, s.url), lingers: 20})
 	}
 	rounds := 0
 	for began := time.Now(); time.Since(began) < s.length; rounds++ {
@@ -62,7 +62,7 @@ func TestStressFallingAsleep(t *testing.T) {
 		for _, p := range producers {
 			all.Go(func() {
 				for range 1 + p.random.IntN(2) {
-					p.pause(t.Context(), 30)
+					p.pause(t.Context(), 10)
 					p.transact(t.Context())
 				}
 			})
@@ -167,7 +167,7 @@ func (s *stress) produce() {
 	defer cancel()
 	var all sync.WaitGroup
 	for i := range stressProducers {
-		p := &producer{url: s.url, random: s.random(), ledger: &s.ledger, tempo: &s.tempo, pid: &s.pids[i]}
+		p := &producer{url: s.url, random: s.random(), ledger: &s.ledger, tempo: &s.tempo, pid: &s.pids[i], lingers: 200}
 		all.Go(func() {
 			if err := p.run(ctx); err != nil {
 				s.Errorf("producer: %v", err)
