@@ -51,7 +51,7 @@ type Config struct {
 	// Sleep polls instead. It must lie below what the slowest disk can notify, about 500. Defaults to 300.
 	AwakeAbove float64
 
-	// PollAwake is the interval of these polls. It doubles after each 20 that have found nothing. Defaults to 1 ms.
+	// PollAwake is the interval of these polls. It doubles after each 8 that have found nothing. Defaults to 1 ms.
 	PollAwake time.Duration
 
 	// PollAwakeMax is the longest such interval. Defaults to 25 ms.

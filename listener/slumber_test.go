@@ -237,7 +237,7 @@ func TestPollingGetsRare(t *testing.T) {
 		spent += p.interval
 		p.found(false)
 	}
-	if polls < 80 || polls > 120 || p.interval != p.max {
+	if polls < 60 || polls > 80 || p.interval != p.max {
 		t.Errorf("%d polls in the first second, interval %s", polls, p.interval)
 	}
 	if p.found(true); p.interval != p.min {
