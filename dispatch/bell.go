@@ -14,10 +14,11 @@ type Bell interface {
 	// Cancels delivers a token, in the same way, when the cancel of a running job was asked for.
 	Cancels() <-chan struct{}
 
-	// Sleep is called when the Dispatcher has found no work. When it returns asleep, each row that becomes claimable from
-	// then on rings, and recheck was called thorough after the moment from which this holds, or needn't be. It returns early,
-	// not asleep, when recheck finds work, fails, or ctx is done. A deaf Bell returns asleep too: the Dispatcher polls fast
-	// meanwhile.
+	// Sleep is called when the Dispatcher has found no work, nor a due job that a claim has to pass over: that comes first
+	// because Sleep may return asleep without a look of its own, and the other transaction may let go of the job without a
+	// ring. When it returns asleep, each row that becomes claimable from then on rings, and recheck was called thorough
+	// after the moment from which this holds, or needn't be. It returns early, not asleep, when recheck finds work, fails, or
+	// ctx is done. A deaf Bell returns asleep too: the Dispatcher polls fast meanwhile.
 	//
 	// Sleep calls recheck zero or more times, and may block for as long as it finds polling cheaper than being rung: recheck
 	// claims once more, and reports whether that found anything; thorough, it looks, without locks, for due jobs that the

@@ -11,7 +11,7 @@
    Switches, each of which leaves something out:
    NO_BARRIER        (2) is left out                         PROBE_FIRST     the trigger looks at S before it takes U
    NO_RECHECK        (3) is left out                         NOT_THOROUGH    (3) doesn't look for rows that others have locked
-   NO_LOOK           nor does the Dispatcher before Sleep
+   NO_LOOK           nor does the Dispatcher, before Sleep
    DEAF_BELL         the bell connection isn't being read    NO_TOKEN        letting S go doesn't ring
    RELEASE_FIRST     S counts as held until it is released   NO_WATCH        the ends of transactions watched don't ring
    NO_NEWS           being heard again changes nothing       PREPARED_GONE   a holder that was prepared counts as ended

@@ -11,6 +11,9 @@ import (
 	"github.com/rs/zerolog"
 )
 
+// maxAwakeAbove bounds the memory that the rate of rings takes.
+const maxAwakeAbove = 1e6
+
 // maxSchema is what NAMEDATALEN leaves for the schema in a channel name.
 const maxSchema = 63 - len(channelPrefix)
 
@@ -48,7 +51,7 @@ type Config struct {
 	// Sleep polls instead. It must lie below what the slowest disk can notify, about 500. Defaults to 300.
 	AwakeAbove float64
 
-	// PollAwake is the interval of these polls. It doubles after each 20 that have found nothing. Defaults to 1 ms.
+	// PollAwake is the interval of these polls. It doubles after each 8 that have found nothing. Defaults to 1 ms.
 	PollAwake time.Duration
 
 	// PollAwakeMax is the longest such interval. Defaults to 25 ms.
@@ -94,8 +97,8 @@ func (c Config) resolved() (Config, error) {
 		}
 		*duration.value = cmp.Or(*duration.value, duration.fallback)
 	}
-	if c.AwakeAbove < 0 {
-		mistakes = append(mistakes, fmt.Errorf("invalid AwakeAbove %g: must be positive", c.AwakeAbove))
+	if !(c.AwakeAbove >= 0 && c.AwakeAbove <= maxAwakeAbove) { // not a number is neither
+		mistakes = append(mistakes, fmt.Errorf("invalid AwakeAbove %g: must be positive and at most %g", c.AwakeAbove, float64(maxAwakeAbove)))
 	}
 	c.AwakeAbove = cmp.Or(c.AwakeAbove, 300)
 	c.PollAwakeMax, c.QuietMax = max(c.PollAwakeMax, c.PollAwake), max(c.QuietMax, c.Quiet)

@@ -40,15 +40,16 @@
 // latency and the cost of a NOTIFY. When rings come faster than AwakeAbove, the sidecar lets S go, inserts are silent, and
 // Sleep polls, every PollAwake, until the polls have found nothing for Quiet; then it does (1) to (3).
 //
-//	 started, bell lost or deaf                (1) S taken, (2) U's holders read
-//	+-------------------------> awake, polls ------------------------------------> asleep, each insert rings
-//	                                  <--------------------------------------------------+
-//	       rings too fast; rings to a Dispatcher that is busy; bell lost or deaf; queue of notifications half full
+//	          S is taken, and U's holders are read
+//	awake   ---------------------------------------->  asleep
+//	polls   <----------------------------------------  each insert rings
+//	          rings too fast, or to a busy Dispatcher; bell lost; deaf; queue of notifications half full
 //
 // An awake sidecar hears no rings, save those that others' sleep brings about, and so can't know their rate: falling asleep
-// is how it asks. A flood of jobs that are not for it ends such a sleep within 30 rings, and each time that it ends within
-// 200 ms the next one waits twice as long, up to QuietMax: the flood's producers pay for 30 rings in 10 s, and the sidecar's
-// polls, which get rarer too, down to one each PollAwakeMax, for nothing more. A sleep that lasts sets this back.
+// is how it asks. A flood of jobs that are not for it ends such a sleep after 30 rings, and after 10 when the last one was
+// ended so, too. Each time that this is within 200 ms the next sleep waits twice as long, up to QuietMax: the flood's
+// producers pay for a few rings in 10 s, and the sidecar's polls get rarer too, down to one each PollAwakeMax.
+// A sleep that lasts sets this back.
 //
 // S is let go, too, when the Dispatcher has said Awake, 50 ms have passed and at least ten rings were to nobody's use, so that
 // one that is busy now and then does not go the whole way back to sleep after each job.

@@ -6,7 +6,7 @@ import (
 )
 
 // growAfter is how many polls in a row find nothing before their interval doubles.
-const growAfter = 20
+const growAfter = 8
 
 // polling is how Sleep polls while awake. Only the goroutine that calls Sleep uses it.
 type polling struct {

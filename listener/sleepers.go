@@ -112,7 +112,9 @@ func (b *bell) takeSleepers(ctx context.Context) error {
 		return fmt.Errorf("try lock of unannounced transactions: %w", err)
 	}
 	if b.jobs != s.jobs {
-		return b.releaseSleepers(ctx) // another table now: once more
+		err := b.releaseSleepers(ctx) // another table now: once more
+		s.tryAt = time.Now()
+		return err
 	}
 	s.since = time.Now()
 	if !free {

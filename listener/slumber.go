@@ -109,7 +109,10 @@ func (s *slumber) rang(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.busyRings++
-	fast := s.rate.add(now)
+	fast, hastily := s.rate.add(now)
+	if s.quiet > s.quietMin {
+		fast = hastily
+	}
 	if fast {
 		s.fastAt = now
 	}

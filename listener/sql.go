@@ -34,13 +34,13 @@ SELECT c.oid, pg_catalog.pg_try_advisory_xact_lock(c.oid::int4, 0)
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND c.relname = 'jobs' AND c.relkind IN ('r', 'p')`
 
-	// Who holds U, by the name of the transaction; a prepared one has no process. Reading pg_locks holds no snapshot and
+	// Who holds U, by the name of the transaction; a prepared one has no process. Another sidecar's try of U is no holder. Reading pg_locks holds no snapshot and
 	// queues nowhere, but stops the server's lock table for as long as it takes to copy it.
 	sqlHolders = `
 SELECT virtualtransaction, coalesce(pid, 0) FROM pg_catalog.pg_locks
-WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND objid = 0 AND classid = $1::oid
+WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted AND objsubid = 2 AND objid = 0 AND classid = $1::oid
   AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())`
 
-	// What a session says of itself, for the log. xact_start is empty to roles that may not see it.
+	// What a session says of itself, for the log. Since when its transaction is open isn't shown to every role.
 	sqlSession = `SELECT coalesce(application_name, '') FROM pg_catalog.pg_stat_activity WHERE pid = $1`
 )

@@ -70,6 +70,8 @@ type producer struct {
 	ledger *ledger
 	tempo  *tempo
 	pid    *atomic.Uint32
+	// lingers is for how many ms at most a transaction stays open.
+	lingers int
 
 	conn *pgx.Conn
 }
@@ -185,7 +187,7 @@ func (p *producer) single(ctx context.Context, number uint64, jobType string) (i
 func (p *producer) linger(ctx context.Context) {
 	switch p.random.IntN(10) {
 	case 0:
-		p.pause(ctx, 200)
+		p.pause(ctx, p.lingers)
 	case 1, 2:
 		p.pause(ctx, 5)
 	}

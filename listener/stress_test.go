@@ -23,8 +23,9 @@ const (
 	stressProducers = 100
 	// stressBound is how late a job may start after its commit, on a machine that has more to do than it can.
 	stressBound = 5 * time.Second
-	// maxLoud is how many of the transactions in floods may ring.
-	maxLoud = 0.2
+	// maxLoud is how many of the transactions in floods may ring, with sidecars that come and go and one that samples them
+	// ten times a second.
+	maxLoud = 0.35
 )
 
 // Producers of all kinds, whose statements are cancelled and whose connections are ended; sidecars that sleep and wake, lose
@@ -54,7 +55,7 @@ func TestStressFallingAsleep(t *testing.T) {
 	})
 	var producers []*producer
 	for range 20 {
-		producers = append(producers, &producer{url: s.url, random: s.random(), ledger: &s.ledger, conn: connect(t, s.url)})
+		producers = append(producers, &producer{url: s.url, random: s.random(), ledger: &s.ledger, conn: connect(t, s.url), lingers: 20})
 	}
 	rounds := 0
 	for began := time.Now(); time.Since(began) < s.length; rounds++ {
@@ -62,7 +63,7 @@ func TestStressFallingAsleep(t *testing.T) {
 		for _, p := range producers {
 			all.Go(func() {
 				for range 1 + p.random.IntN(2) {
-					p.pause(t.Context(), 30)
+					p.pause(t.Context(), 10)
 					p.transact(t.Context())
 				}
 			})
@@ -167,7 +168,7 @@ func (s *stress) produce() {
 	defer cancel()
 	var all sync.WaitGroup
 	for i := range stressProducers {
-		p := &producer{url: s.url, random: s.random(), ledger: &s.ledger, tempo: &s.tempo, pid: &s.pids[i]}
+		p := &producer{url: s.url, random: s.random(), ledger: &s.ledger, tempo: &s.tempo, pid: &s.pids[i], lingers: 200}
 		all.Go(func() {
 			if err := p.run(ctx); err != nil {
 				s.Errorf("producer: %v", err)
