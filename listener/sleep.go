@@ -14,6 +14,7 @@ type polling struct {
 
 	interval  time.Duration
 	empty     int
+	eager     bool      // the last poll has found something
 	last      time.Time // when the last poll began
 	worked    time.Time // when work was last found
 	rechecked mark      // the state that rows were looked for in, thoroughly
@@ -23,7 +24,7 @@ func (p *polling) reset() { p.interval, p.empty = p.min, 0 }
 
 // found notes what a poll has found.
 func (p *polling) found(work bool) {
-	if work {
+	if p.eager = work; work {
 		p.worked = time.Now()
 		p.reset()
 		return
@@ -34,9 +35,13 @@ func (p *polling) found(work bool) {
 }
 
 // wait returns true when the next poll is due, and false on a token from stirred or when ctx is done. Time that the caller
-// has spent since the last poll counts, but for half of the interval.
+// has spent since the last poll counts, but for half of the interval; for an eighth where that poll has found something.
 func (p *polling) wait(ctx context.Context, stirred <-chan struct{}) bool {
-	timer := time.NewTimer(max(p.interval-time.Since(p.last), p.interval/2))
+	least := p.interval / 2
+	if p.eager {
+		least = p.interval / 8
+	}
+	timer := time.NewTimer(max(p.interval-time.Since(p.last), least))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
