@@ -199,6 +199,7 @@ const walkStep = 5000
 // first of them is due, not positive if one is. It stops early when it has found due jobs; the next walk goes on from there.
 func (d *Dispatcher) walkLevels(ctx context.Context, w wants) (time.Duration, error) {
 	began := time.Now()
+	d.metrics.walks.Inc()
 	d.levels.asked = false
 	next, err := d.walkNamed(ctx, w)
 	if err == nil && w.any > 0 {

@@ -18,7 +18,7 @@ type metrics struct {
 	claimJobs                    prometheus.Counter
 	claims                       map[string]prometheus.Counter
 	wakeups                      *prometheus.CounterVec
-	unannounced                  prometheus.Counter
+	unannounced, walks           prometheus.Counter
 	running, unsettled, breakers prometheus.GaugeFunc
 	all                          []prometheus.Collector
 }
@@ -52,6 +52,7 @@ func newMetrics() *metrics {
 		reaped:    counter("jobs_reaped_total", "Jobs taken back from dead workers, or past their held_until, by this process."),
 		pruned:    counter("jobs_pruned_total", "Finished jobs deleted after their retention, by this process."),
 		claimJobs: counter("claim_jobs_total", "Jobs claimed, of all types."),
+		walks:     counter("walks_total", "Looks, without locks, for the first job of each type and priority."),
 		unannounced: counter("polls_unannounced_total", "Fallback polls that found jobs, due for a second or more, which no ring announced. "+
 			"Apart from two-phase commits without ring_jobs, each is a lost wake-up."),
 		wakeups: counters("wakeups_total", "Times that the dispatcher was woken, by what (ring, due: a due time came, poll: the fallback poll, "+
@@ -75,7 +76,7 @@ func newMetrics() *metrics {
 		m.wakeups.WithLabelValues(string(by), "yes")
 		m.wakeups.WithLabelValues(string(by), "no")
 	}
-	m.all = []prometheus.Collector{claims, m.wakeups, m.unannounced, m.claimed, m.settledJobs, m.stale, m.reaped, m.pruned, m.claimJobs, m.unhandled, m.pickup, m.run, m.claimSeconds,
+	m.all = []prometheus.Collector{claims, m.walks, m.wakeups, m.unannounced, m.claimed, m.settledJobs, m.stale, m.reaped, m.pruned, m.claimJobs, m.unhandled, m.pickup, m.run, m.claimSeconds,
 		m.deadRows, m.horizon, m.horizonBehind}
 	return m
 }
