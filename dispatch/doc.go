@@ -45,5 +45,14 @@
 // # The order of jobs
 //
 // By priority, the higher first, then by due time, over all types that have free slots; a type at its limit, paused, with an
-// open breaker, or without a handler here is left out and is never in the way.
+// open breaker, or without a handler here is left out and is never in the way. The order is that of the levels (a type and
+// a priority) which the Dispatcher knows of when it claims; a level that is new, or beyond 32 that have due jobs, may have to
+// wait for its turn, up to 250 ms while a backlog is drained, 2 s where looking for levels takes long.
+//
+// # How a claim finds jobs
+//
+// It looks into the levels that are known, each from a mark on (levels), so that what it reads is what it takes. A walk over
+// the index, without locks, finds what claims miss: new levels, jobs before a mark, jobs that others have locked, and when
+// the next one is due. A Dispatcher that goes to rest knows of no due job: whatever woke it, it has walked since, or will
+// within 100 ms (2 s where a walk takes long), or the Bell has told it to when it fell asleep.
 package dispatch
