@@ -1,0 +1,4 @@
+package main
+
+// sidecarGoals are those of pgbell alone.
+func sidecarGoals() []goal { return nil }

@@ -1,0 +1,97 @@
+package main
+
+// The settings of the server that bear on figures.
+const settingsSQL = `SELECT name, current_setting(name) FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit',
+  'full_page_writes', 'wal_sync_method', 'shared_buffers', 'max_wal_size', 'max_connections', 'autovacuum')`
+
+// pgbell's jobs, numbered from 0.
+const fillSQL = `INSERT INTO jobs (type, payload) SELECT 'bench', jsonb_build_object('n', n) FROM generate_series(0, $1 - 1) AS n`
+
+const (
+	insertSQL      = `INSERT INTO jobs (type, payload) VALUES ('bench', $1)`
+	insertLaterSQL = `INSERT INTO jobs (type, payload, scheduled_for) VALUES ('bench', $1, $2)`
+)
+
+// Both probes use partial indexes, and so cost next to nothing while jobs are left.
+const leftSQL = `SELECT EXISTS (SELECT FROM jobs WHERE status = 'pending' AND type = 'bench')
+  OR EXISTS (SELECT FROM jobs WHERE status = 'processing')`
+
+const (
+	completedSQL = `SELECT count(*) FROM jobs WHERE status = 'completed' AND attempts = 1 AND lease IS NULL`
+	countSQL     = `SELECT count(*) FROM jobs`
+)
+
+// dropTriggersSQL leaves the table as it would be without pgbell's bell.
+const dropTriggersSQL = `DO $$
+DECLARE name text;
+BEGIN
+  FOR name IN SELECT tgname FROM pg_trigger WHERE tgrelid = 'jobs'::regclass AND NOT tgisinternal LOOP
+    EXECUTE format('DROP TRIGGER %I ON jobs', name);
+  END LOOP;
+END $$`
+
+const nothingTriggerSQL = `CREATE FUNCTION bench_trigger() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE TRIGGER bench AFTER INSERT ON jobs FOR EACH STATEMENT EXECUTE FUNCTION bench_trigger()`
+
+const notifyTriggerSQL = `CREATE FUNCTION bench_trigger() RETURNS trigger LANGUAGE plpgsql AS
+  'BEGIN PERFORM pg_notify(''bench_floor'', ''''); RETURN NULL; END';
+CREATE TRIGGER bench AFTER INSERT ON jobs FOR EACH STATEMENT EXECUTE FUNCTION bench_trigger()`
+
+const listenSQL = `LISTEN bench_floor`
+
+// The floor's claim: what of a job a worker must know, and what of the claim the row must keep.
+const floorClaimSQL = `WITH picked AS MATERIALIZED (
+  SELECT ctid FROM jobs WHERE status = 'pending' AND type = $1 AND scheduled_for <= now()
+  ORDER BY priority DESC, scheduled_for, id LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE jobs SET status = 'processing', attempts = attempts + 1, started_at = now(), updated_at = now(),
+  lease = gen_random_uuid(), worker_id = 1, held_until = NULL
+WHERE ctid = ANY (ARRAY(SELECT ctid FROM picked)) AND status = 'pending'
+RETURNING id, lease, type, payload::text, priority, attempts, max_attempts, created_at, scheduled_for`
+
+// status as text: else the planner may take the index on processing rows, full of dead entries in a drain, for the
+// cheapest way to a few rows.
+const (
+	floorSettleSQL = `UPDATE jobs SET status = 'completed', completed_at = now(), updated_at = now(), result = NULL,
+  lease = NULL, worker_id = NULL, held_until = NULL
+WHERE id = ANY ($1::uuid[]) AND lease = ANY ($2::uuid[]) AND status::text = 'processing'`
+	floorDeleteSQL = `DELETE FROM jobs WHERE id = ANY ($1::uuid[]) AND lease = ANY ($2::uuid[]) AND status::text = 'processing'`
+)
+
+// River.
+const (
+	riverFillSQL = `INSERT INTO river_job (state, args, kind, max_attempts, priority, queue, scheduled_at)
+  SELECT 'available', jsonb_build_object('n', n), 'bench', 25, 1, 'default', now() FROM generate_series(0, $1 - 1) AS n`
+	riverLeftSQL = `SELECT EXISTS (SELECT FROM river_job WHERE state = 'available') OR EXISTS (SELECT FROM river_job WHERE state = 'running')
+  OR EXISTS (SELECT FROM river_job WHERE state IN ('scheduled', 'retryable', 'pending'))`
+	riverCompletedSQL = `SELECT count(*) FROM river_job WHERE state = 'completed' AND attempt = 1`
+)
+
+// gue, as its migrations/schema.sql has it.
+const (
+	gueSchemaSQL = `CREATE TABLE gue_jobs (
+  job_id text NOT NULL PRIMARY KEY, priority smallint NOT NULL, run_at timestamptz NOT NULL, job_type text NOT NULL,
+  args bytea NOT NULL, error_count integer NOT NULL DEFAULT 0, last_error text, queue text NOT NULL,
+  created_at timestamptz NOT NULL, updated_at timestamptz NOT NULL
+);
+CREATE INDEX idx_gue_jobs_selector ON gue_jobs (queue, run_at, priority)`
+	gueFillSQL = `INSERT INTO gue_jobs (job_id, priority, run_at, job_type, args, queue, created_at, updated_at)
+  SELECT to_char(n, 'FM0000000000'), 0, now(), 'bench', convert_to(jsonb_build_object('n', n)::text, 'UTF8'), '', now(), now()
+  FROM generate_series(0, $1 - 1) AS n`
+	gueCountSQL = `SELECT count(*) FROM gue_jobs`
+)
+
+// graphile-worker: the functions that its documentation has for SQL.
+const (
+	graphileFillSQL = `SELECT count(*) FROM graphile_worker.add_jobs(ARRAY(SELECT json_populate_record(NULL::graphile_worker.job_spec,
+  json_build_object('identifier', 'bench', 'payload', json_build_object('n', n))) FROM generate_series(0, $1 - 1) AS n))`
+	graphileInsertSQL      = `SELECT graphile_worker.add_job('bench', $1::json)`
+	graphileInsertLaterSQL = `SELECT graphile_worker.add_job('bench', $1::json, run_at := $2)`
+	graphileCountSQL       = `SELECT count(*) FROM graphile_worker._private_jobs`
+)
+
+// pg-boss.
+const (
+	bossLeftSQL      = `SELECT EXISTS (SELECT FROM pgboss.job WHERE name = 'bench' AND state < 'completed')`
+	bossCompletedSQL = `SELECT count(*) FROM pgboss.job WHERE name = 'bench' AND state = 'completed' AND retry_count = 0`
+)
