@@ -84,7 +84,21 @@ func goals() []goal {
 		{text: "ms of lateness p99 of delayed jobs", own: own("delayed", "p99"), bar: 5, most: true},
 		{text: "held horizon: last tenth / first tenth", own: own("held_horizon", "kept"), bar: 0.8},
 	}
-	return append(all, sidecarGoals()...)
+	for _, c := range flatCases() {
+		if c.name != smallTable {
+			small := named("flat", "claim", smallTable)
+			all = append(all, goal{text: "claim time, " + c.name + " / small table", own: named("flat", "claim", c.name), to: &small, bar: 1.3, most: true})
+		}
+	}
+	return append(all,
+		goal{text: "transactions/min of an idle sidecar", own: own("idle", "transactions"), bar: 10, most: true},
+		goal{text: "% of a CPU of an idle sidecar", own: own("idle", "cpu"), bar: 0.1, most: true},
+		goal{text: "MB of an idle sidecar", own: own("idle", "memory"), bar: 20, most: true},
+		goal{text: "webhook jobs/s", own: own("webhook", "jobs_per_second"), bar: 5000},
+		goal{text: "ms from pickup to request sent, p50", own: own("webhook", "sent_p50"), bar: 1, most: true},
+		goal{text: "wasted claims per job, 8 sidecars", own: named("fleet_lone", "wasted", allHandle), bar: 2, most: true},
+		goal{text: "wasted claims per job, 7 of 8 without a handler", own: named("fleet_lone", "wasted", oneHandles), bar: 2, most: true},
+	)
 }
 
 // judge holds what was measured against the goals. Goals whose figures were not measured are left out.

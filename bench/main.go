@@ -55,7 +55,8 @@ func scenarios() []scenario {
 	for _, each := range []time.Duration{time.Millisecond, 50 * time.Millisecond} {
 		all = append(all, shortJobsScenario(each, 64), shortJobsScenario(each, 256))
 	}
-	return append(all, heldScenario())
+	return append(all, heldScenario(), flatScenario(), idleScenario(), webhookScenario(), memoryScenario(), walScenario(),
+		fleetScenario(), fleetDrainScenario())
 }
 
 // short are the scenarios of a run without -full and -scenarios; the others only add more of the same.

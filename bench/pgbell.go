@@ -124,7 +124,12 @@ func (p pgbell) sidecar(ctx context.Context, url string, load load, connections 
 }
 
 // handler notes the job's number, and sleeps if jobs are to take long.
-func handler(load load) dispatch.Handler { return benchHandler(load) }
+func handler(load load) dispatch.Handler {
+	if load.handler != nil {
+		return load.handler
+	}
+	return benchHandler(load)
+}
 
 type benchHandler load
 

@@ -207,7 +207,7 @@ func openLoop(ctx context.Context, producer producer, start time.Time, rate int,
 	gap := time.Second / time.Duration(rate)
 	for range rateConnections {
 		all.Go(func() {
-			for {
+			for time.Since(start) < window {
 				at := next.Add(1) - 1
 				n := warmUps + int(at)
 				if n >= len(from) {
@@ -216,10 +216,6 @@ func openLoop(ctx context.Context, producer producer, start time.Time, rate int,
 				}
 				if err := pause(ctx, time.Until(start.Add(time.Duration(at)*gap))); err != nil {
 					errs <- err
-					return
-				}
-				if time.Since(start) > window {
-					next.Add(-1)
 					return
 				}
 				if err := producer.insert(ctx, n, time.Time{}); err != nil {

@@ -7,6 +7,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pgbell/pgbell/dispatch"
 )
 
 // queue is a job queue under test, or what stands for the floor. Its jobs are of one type, bench, and numbered.
@@ -36,6 +38,8 @@ type load struct {
 	concurrency int
 	// each job takes so long.
 	each time.Duration
+	// handler replaces pgbell's.
+	handler dispatch.Handler
 }
 
 // worker runs jobs.

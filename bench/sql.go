@@ -95,3 +95,41 @@ const (
 	bossLeftSQL      = `SELECT EXISTS (SELECT FROM pgboss.job WHERE name = 'bench' AND state < 'completed')`
 	bossCompletedSQL = `SELECT count(*) FROM pgboss.job WHERE name = 'bench' AND state = 'completed' AND retry_count = 0`
 )
+
+const fillPayloadSQL = `INSERT INTO jobs (type, payload) SELECT 'bench', $2::jsonb FROM generate_series(1, $1)`
+
+// Transactions in one database less those in another.
+const transactionsSQL = `SELECT sum((xact_commit + xact_rollback) * CASE datname WHEN $1 THEN 1 ELSE -1 END)::bigint
+  FROM pg_stat_database WHERE datname IN ($1, $2)`
+
+const noVacuumSQL = `DO $$
+DECLARE found regclass;
+BEGIN
+  FOR found IN SELECT oid FROM pg_class WHERE relkind = 'r' AND relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+    AND relpersistence = 'p' AND oid >= 16384
+  LOOP
+    EXECUTE format('ALTER TABLE %s SET (autovacuum_enabled = off)', found);
+  END LOOP;
+END $$`
+
+const (
+	deadSQL     = `SELECT coalesce(sum(n_dead_tup), 0)::bigint FROM pg_stat_user_tables`
+	positionSQL = `SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn`
+)
+
+// What the flat scenario puts around the jobs in front: those are due since an hour.
+const (
+	frontSQL = `INSERT INTO jobs (type, payload, scheduled_for)
+  SELECT 'bench', jsonb_build_object('n', n), now() - interval '1 hour' + n * interval '1 microsecond' FROM generate_series(0, $1 - 1) AS n`
+	behindSQL = `INSERT INTO jobs (type, scheduled_for)
+  SELECT 'bench', now() - interval '30 minutes' + n * interval '1 microsecond' FROM generate_series(1, $1) AS n`
+	futureSQL = `INSERT INTO jobs (type, priority, scheduled_for)
+  SELECT 'bench', 10, now() + interval '1 day' + n * interval '1 microsecond' FROM generate_series(1, $1) AS n`
+	foreignSQL = `INSERT INTO jobs (type, priority, scheduled_for)
+  SELECT 'foreign-' || n % 100, 10, now() - interval '2 hours' FROM generate_series(1, $1) AS n`
+	finishedSQL = `INSERT INTO jobs (type, status, attempts, scheduled_for, started_at, completed_at)
+  SELECT 'bench', 'completed', 1, now() - interval '1 day', now() - interval '1 day', now() - interval '1 day' FROM generate_series(1, $1) AS n`
+	typesSQL = `INSERT INTO jobs (type, scheduled_for)
+  SELECT 'type-' || n, now() - interval '1 hour' FROM generate_series(1, $1) AS n`
+	frontCompletedSQL = `SELECT count(*) FROM jobs WHERE status = 'completed' AND attempts = 1 AND payload ? 'n'`
+)
