@@ -93,14 +93,14 @@ func loneJobs(ctx context.Context, r round, handling int) (got figures, err erro
 
 func countClaims(ctx context.Context, all []*embedded, recorder *recorder, producer producer, jobs int) (figures, error) {
 	late := make([]float64, 0, jobs)
-	var before, wastedBefore float64
+	var before claims
 	for n := range warmUps + jobs {
 		if err := pause(ctx, 100*time.Millisecond); err != nil {
 			return nil, err
 		}
 		if n == warmUps {
 			var err error
-			if before, wastedBefore, err = claims(all); err != nil {
+			if before, err = countAll(all); err != nil {
 				return nil, err
 			}
 		}
@@ -119,28 +119,34 @@ func countClaims(ctx context.Context, all []*embedded, recorder *recorder, produ
 	if err := pause(ctx, 500*time.Millisecond); err != nil {
 		return nil, err
 	}
-	after, wastedAfter, err := claims(all)
+	after, err := countAll(all)
 	slices.Sort(late)
-	return figures{
-		"claims": (after - before) / float64(jobs), "wasted": (wastedAfter - wastedBefore) / float64(jobs),
-		"p50": quantile(late, 0.5), "p99": quantile(late, 0.99),
-	}, err
+	got := figures{"claims": (after.all - before.all) / float64(jobs), "p50": quantile(late, 0.5), "p99": quantile(late, 0.99)}
+	if after.counted {
+		got["wasted"] = (after.wasted - before.wasted) / float64(jobs)
+	}
+	return got, err
 }
 
-// claims of all sidecars so far, and those that found nothing.
-func claims(all []*embedded) (total, wasted float64, err error) {
+// claims of all sidecars so far, and those that found nothing, where the sidecar counts these.
+type claims struct {
+	all, wasted float64
+	counted     bool
+}
+
+func countAll(all []*embedded) (c claims, err error) {
 	for _, sidecar := range all {
-		count, _, err := sidecar.metric("pgbell_claims_total", "", "", false)
+		count, _, err := sidecar.metric("pgbell_claim_seconds", "", "", false)
 		if err != nil {
-			return 0, 0, err
+			return c, err
 		}
-		none, _, err := sidecar.metric("pgbell_claims_total", "result", "none", false)
+		none, found, err := sidecar.metric("pgbell_claims_total", "result", "none", false)
 		if err != nil {
-			return 0, 0, err
+			return c, err
 		}
-		total, wasted = total+count, wasted+none
+		c.all, c.wasted, c.counted = c.all+count, c.wasted+none, c.counted || found
 	}
-	return total, wasted, nil
+	return c, nil
 }
 
 // fleetDrainScenario: many sidecars at one backlog.
@@ -157,7 +163,9 @@ func fleetDrainScenario() scenario {
 				s := of(pgbell{}, set.jobs, func(ctx context.Context, r round, _ queue) (figures, error) {
 					return drainByFleet(ctx, r, size, r.set.jobs)
 				})
-				s.name = fmt.Sprintf("%d sidecars", size)
+				if s.name = "1 sidecar"; size > 1 {
+					s.name = fmt.Sprintf("%d sidecars", size)
+				}
 				systems = append(systems, s)
 			}
 			return systems

@@ -109,14 +109,14 @@ func judge(r results) []verdict {
 		if !ok {
 			continue
 		}
-		v := verdict{Goal: g.text, Value: value, Measured: fmt.Sprintf("%.3g", value), Bar: fmt.Sprintf("at least %g", g.bar)}
+		v := verdict{Goal: g.text, Value: value, Measured: inDigits(value), Bar: fmt.Sprintf("at least %g", g.bar)}
 		if g.to != nil {
 			against, other, ok := r.resolve(*g.to)
 			if !ok || against == 0 {
 				continue
 			}
 			v.Value = value / against
-			v.Measured = fmt.Sprintf("%.2f (%s %s, %s %s)", v.Value, name, short3(value), other, short3(against))
+			v.Measured = fmt.Sprintf("%.2f (%s %s, %s %s)", v.Value, name, inDigits(value), other, inDigits(against))
 		}
 		v.Met = v.Value >= g.bar
 		if g.most {
@@ -127,8 +127,8 @@ func judge(r results) []verdict {
 	return all
 }
 
-// short3 is a figure in at least three digits, without an exponent.
-func short3(value float64) string {
+// inDigits is a figure without an exponent.
+func inDigits(value float64) string {
 	if value >= 100 {
 		return fmt.Sprintf("%.0f", value)
 	}

@@ -71,6 +71,11 @@ func (r report) markdown() string {
 			fmt.Fprintf(&text, "- %s: %s.\n", system.Name, system.Tuning)
 		}
 	}
+	for _, system := range r.Systems {
+		if system.Failed != "" {
+			fmt.Fprintf(&text, "- %s failed: %s.\n", system.Name, system.Failed)
+		}
+	}
 	for _, skipped := range r.Skipped {
 		fmt.Fprintf(&text, "- Skipped: %s.\n", skipped)
 	}

@@ -50,6 +50,8 @@ type measured struct {
 	Role   role      `json:"role"`
 	Tuning string    `json:"tuning"`
 	Rounds []figures `json:"rounds"`
+	// Failed says why a peer has no more rounds.
+	Failed string `json:"failed,omitempty"`
 }
 
 type machine struct {

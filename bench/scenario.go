@@ -82,7 +82,15 @@ func (s scenario) measure(ctx context.Context, database *database, set settings)
 	for i := range set.rounds {
 		for j := range systems {
 			at := (i + j) % len(systems)
+			if report.Systems[at].Failed != "" {
+				continue
+			}
 			got, err := once(ctx, database, systems[at], set)
+			if err != nil && systems[at].role == peer && ctx.Err() == nil {
+				report.Systems[at].Failed = err.Error()
+				set.say("%s, round %d of %d: %s failed and is left out: %s", s.name, i+1, set.rounds, systems[at].name, err)
+				continue
+			}
 			if err != nil {
 				return report, fmt.Errorf("%s, round %d: %w", systems[at].name, i+1, err)
 			}

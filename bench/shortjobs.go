@@ -37,20 +37,6 @@ func shortJobsScenario(each time.Duration, concurrency int) scenario {
 }
 
 func shortJobs(ctx context.Context, r round, q queue, jobs int, each time.Duration, concurrency int) (figures, error) {
-	recorder := newRecorder(jobs)
-	var took time.Duration
-	err := attend(ctx, r, q, load{recorder: recorder, each: each, concurrency: concurrency}, func(worker worker) error {
-		start := time.Now()
-		if err := worker.work(ctx); err != nil {
-			return err
-		}
-		end, err := settled(ctx, r, q, recorder, worker, jobs)
-		took = end.Sub(start)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	perSecond := float64(jobs) / took.Seconds()
-	return figures{"jobs_per_second": perSecond, "share": 100 * perSecond * each.Seconds() / float64(concurrency)}, nil
+	perSecond, err := drainRate(ctx, r, q, load{recorder: newRecorder(jobs), each: each, concurrency: concurrency}, jobs)
+	return figures{"jobs_per_second": perSecond, "share": 100 * perSecond * each.Seconds() / float64(concurrency)}, err
 }

@@ -67,7 +67,7 @@ const (
 	riverCompletedSQL = `SELECT count(*) FROM river_job WHERE state = 'completed' AND attempt = 1`
 )
 
-// gue, as its migrations/schema.sql has it.
+// gue, as its migrations/schema.sql has it. An id must read as a ULID, and 26 digits do.
 const (
 	gueSchemaSQL = `CREATE TABLE gue_jobs (
   job_id text NOT NULL PRIMARY KEY, priority smallint NOT NULL, run_at timestamptz NOT NULL, job_type text NOT NULL,
@@ -76,7 +76,7 @@ const (
 );
 CREATE INDEX idx_gue_jobs_selector ON gue_jobs (queue, run_at, priority)`
 	gueFillSQL = `INSERT INTO gue_jobs (job_id, priority, run_at, job_type, args, queue, created_at, updated_at)
-  SELECT to_char(n, 'FM0000000000'), 0, now(), 'bench', convert_to(jsonb_build_object('n', n)::text, 'UTF8'), '', now(), now()
+  SELECT to_char(n, 'FM00000000000000000000000000'), 0, now(), 'bench', convert_to(jsonb_build_object('n', n)::text, 'UTF8'), '', now(), now()
   FROM generate_series(0, $1 - 1) AS n`
 	gueCountSQL = `SELECT count(*) FROM gue_jobs`
 )
