@@ -75,10 +75,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.BoolVar(&set.full, "full", false, "all peers and all sizes")
 	flags.StringVar(&set.binary, "pgbell", "../bin/pgbell", "the program to measure, where a whole process is measured")
 	flags.StringVar(&set.out, "out", "results", "folder for the results")
-	flags.DurationVar(&set.patience, "patience", 10*time.Minute, "how long one system may take for a round")
+	flags.DurationVar(&set.patience, "patience", 5*time.Minute, "how long one system may take for a round")
+	published := flags.String("publish", "", "measure nothing: write the results in -out to this folder, and their sum into -readme")
+	readme := flags.String("readme", "../README.md", "page with a place for results")
 	wanted := flags.String("scenarios", "", "scenarios to run, by name or by the first words of it; default: all, or without -full a part")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if *published != "" {
+		return publish(set.out, *published, *readme)
 	}
 	if set.rounds < 1 || set.jobs < 100 || set.window < 100*time.Millisecond || flags.NArg() > 0 {
 		return errors.New("usage: bench [-full] [-scenarios NAME,NAME] [-rounds N] [-jobs N] [-window D]; rounds from 1, jobs from 100, window from 100 ms on")
@@ -94,8 +99,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err := results.write(set.out); err != nil {
 		return err
 	}
-	_, err = io.WriteString(stdout, results.markdown()+"\n")
-	return err
+	if _, err := io.WriteString(stdout, results.markdown()+"\n"); err != nil {
+		return fmt.Errorf("write results: %w", err)
+	}
+	if failed := results.failures(); len(failed) > 0 {
+		return fmt.Errorf("measured, but for %s", strings.Join(failed, "; "))
+	}
+	return nil
 }
 
 func measureAll(ctx context.Context, chosen []scenario, set settings) (_ results, err error) {

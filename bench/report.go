@@ -50,7 +50,7 @@ type measured struct {
 	Role   role      `json:"role"`
 	Tuning string    `json:"tuning"`
 	Rounds []figures `json:"rounds"`
-	// Failed says why a peer has no more rounds.
+	// Failed says why it has no more rounds.
 	Failed string `json:"failed,omitempty"`
 }
 
@@ -60,6 +60,18 @@ type machine struct {
 	CPU    string `json:"cpu,omitempty"`
 	Go     string `json:"go"`
 	Commit string `json:"commit,omitempty"`
+}
+
+// failures of pgbell and its floor, which are failures of the run; a peer's is only told.
+func (r results) failures() (failed []string) {
+	for _, report := range r.Scenarios {
+		for _, system := range report.Systems {
+			if system.Failed != "" && system.Role != peer {
+				failed = append(failed, report.Scenario+": "+system.Name+": "+system.Failed)
+			}
+		}
+	}
+	return failed
 }
 
 func describe(all []figure) []described {

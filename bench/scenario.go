@@ -86,13 +86,13 @@ func (s scenario) measure(ctx context.Context, database *database, set settings)
 				continue
 			}
 			got, err := once(ctx, database, systems[at], set)
-			if err != nil && systems[at].role == peer && ctx.Err() == nil {
+			if err != nil && ctx.Err() != nil {
+				return report, err
+			}
+			if err != nil {
 				report.Systems[at].Failed = err.Error()
 				set.say("%s, round %d of %d: %s failed and is left out: %s", s.name, i+1, set.rounds, systems[at].name, err)
 				continue
-			}
-			if err != nil {
-				return report, fmt.Errorf("%s, round %d: %w", systems[at].name, i+1, err)
 			}
 			set.say("%s, round %d of %d: %s: %s", s.name, i+1, set.rounds, systems[at].name, inWords(s.figures, got))
 			report.Systems[at].Rounds = append(report.Systems[at].Rounds, got)
@@ -114,8 +114,11 @@ func (s scenario) warmUp(ctx context.Context, database *database, systems []syst
 			continue
 		}
 		got, err := once(ctx, database, system, set)
+		if err != nil && ctx.Err() != nil {
+			return nil, err
+		}
 		if err != nil {
-			return nil, fmt.Errorf("%s, warm-up: %w", system.name, err)
+			set.say("%s, warm-up: %s failed: %s", s.name, system.name, err) // and gets no round, but as the last choice
 		}
 		set.say("%s, warm-up: %s: %s", s.name, system.name, inWords(s.figures, got))
 		grid = append(grid, candidate{system.name, got[s.figures[0].name]})
