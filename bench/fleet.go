@@ -93,14 +93,14 @@ func loneJobs(ctx context.Context, r round, handling int) (got figures, err erro
 
 func countClaims(ctx context.Context, all []*embedded, recorder *recorder, producer producer, jobs int) (figures, error) {
 	late := make([]float64, 0, jobs)
-	var before claims
+	var before, wastedBefore float64
 	for n := range warmUps + jobs {
 		if err := pause(ctx, 100*time.Millisecond); err != nil {
 			return nil, err
 		}
 		if n == warmUps {
 			var err error
-			if before, err = countAll(all); err != nil {
+			if before, wastedBefore, err = countAll(all); err != nil {
 				return nil, err
 			}
 		}
@@ -119,34 +119,31 @@ func countClaims(ctx context.Context, all []*embedded, recorder *recorder, produ
 	if err := pause(ctx, 500*time.Millisecond); err != nil {
 		return nil, err
 	}
-	after, err := countAll(all)
+	after, wastedAfter, err := countAll(all)
 	slices.Sort(late)
-	got := figures{"claims": (after.all - before.all) / float64(jobs), "p50": quantile(late, 0.5), "p99": quantile(late, 0.99)}
-	if after.counted {
-		got["wasted"] = (after.wasted - before.wasted) / float64(jobs)
-	}
-	return got, err
+	return figures{
+		"claims": (after - before) / float64(jobs), "wasted": (wastedAfter - wastedBefore) / float64(jobs),
+		"p50": quantile(late, 0.5), "p99": quantile(late, 0.99),
+	}, err
 }
 
-// claims of all sidecars so far, and those that found nothing, where the sidecar counts these.
-type claims struct {
-	all, wasted float64
-	counted     bool
-}
-
-func countAll(all []*embedded) (c claims, err error) {
+// countAll counts the claims of all sidecars so far, and those that found nothing.
+func countAll(all []*embedded) (claims, wasted float64, err error) {
 	for _, sidecar := range all {
-		count, _, err := sidecar.metric("pgbell_claim_seconds", "", "", false)
-		if err != nil {
-			return c, err
+		count, found, err := sidecar.metric("pgbell_claims_total", "", "", false)
+		if err == nil && !found {
+			err = errors.New("the sidecar counts no claims")
 		}
-		none, found, err := sidecar.metric("pgbell_claims_total", "result", "none", false)
 		if err != nil {
-			return c, err
+			return 0, 0, err
 		}
-		c.all, c.wasted, c.counted = c.all+count, c.wasted+none, c.counted || found
+		none, _, err := sidecar.metric("pgbell_claims_total", "result", "none", false)
+		if err != nil {
+			return 0, 0, err
+		}
+		claims, wasted = claims+count, wasted+none
 	}
-	return c, nil
+	return claims, wasted, nil
 }
 
 // fleetDrainScenario: many sidecars at one backlog.
