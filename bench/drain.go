@@ -23,7 +23,7 @@ func drainScenario() scenario {
 			for _, q := range queues {
 				systems = append(systems, of(q, set.jobs, drain(set.jobs)))
 			}
-			return append(systems, floors(set, set.jobs, false)...)
+			return append(systems, floors(set.jobs, false)...)
 		},
 	}
 }
@@ -36,8 +36,13 @@ func millionScenario() scenario {
 		if !set.full {
 			return nil
 		}
-		systems := floors(set, 10*set.jobs, false)
-		return append(systems, of(pgbell{}, 10*set.jobs, drain(10*set.jobs)), of(pgbell{concurrency: 1000}, 10*set.jobs, drain(10*set.jobs)))
+		var systems []system
+		for _, q := range []queue{
+			pgbell{}, pgbell{concurrency: 1000}, loops{batch: 500, connections: 4}, loops{batch: 1000, connections: 4},
+		} {
+			systems = append(systems, of(q, 10*set.jobs, drain(10*set.jobs)))
+		}
+		return systems
 	}
 	return s
 }
@@ -56,13 +61,13 @@ func drainDeletedScenario() scenario {
 			for _, q := range queues {
 				systems = append(systems, of(q, set.jobs, drain(set.jobs)))
 			}
-			return append(systems, floors(set, set.jobs, true)...)
+			return append(systems, floors(set.jobs, true)...)
 		},
 	}
 }
 
 // floors are the grid of batches and connections.
-func floors(_ settings, jobs int, deletes bool) []system {
+func floors(jobs int, deletes bool) []system {
 	var systems []system
 	for _, connections := range []int{2, 4, 8} {
 		for _, batch := range []int{100, 500, 1000} {

@@ -68,7 +68,7 @@ func fleet(ctx context.Context, r round, size, handling int, recorder *recorder,
 }
 
 func loneJobs(ctx context.Context, r round, handling int) (got figures, err error) {
-	jobs := int(10 * r.set.window.Seconds())
+	jobs := int(10 * r.set.half().Seconds())
 	recorder := newRecorder(warmUps + jobs)
 	producer, err := pgbell{}.producer(ctx, r.url, 1)
 	if err != nil {

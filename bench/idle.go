@@ -63,7 +63,7 @@ func idlePeer(ctx context.Context, r round, q queue) (got figures, err error) {
 	return got, err
 }
 
-// watchIdle watches a worker for three windows, in the full run for six. Without a pid only its transactions are seen.
+// watchIdle watches a worker for three windows, pgbell in the full run for six. Without a pid only its transactions are seen.
 func watchIdle(ctx context.Context, r round, q queue, pid int) (_ figures, err error) {
 	control, drop, err := r.database.copy(ctx, of(q, 0, nil).template)
 	if err != nil {
@@ -83,7 +83,7 @@ func watchIdle(ctx context.Context, r round, q queue, pid int) (_ figures, err e
 		return nil, err
 	}
 	watched := 3 * r.set.window
-	if r.set.full {
+	if r.set.full && q.role() == ours {
 		watched *= 2
 	}
 	if err := pause(ctx, watched); err != nil {

@@ -59,6 +59,14 @@ func scenarios() []scenario {
 		fleetScenario(), fleetDrainScenario())
 }
 
+// half of a window in the short run, where a full one would take too long.
+func (s settings) half() time.Duration {
+	if s.full {
+		return s.window
+	}
+	return s.window / 2
+}
+
 // short are the scenarios of a run without -full and -scenarios; the others only add more of the same.
 var short = []string{
 	"drain", "drain_deleted", "pickup_idle", "pickup_1000", "pickup_4000", "producers_32", "delayed", "jobs_of_1ms_64",

@@ -34,6 +34,9 @@ func memoryScenario() scenario {
 				return drainByProgram(ctx, r, payload, func(string) string { return "sqlfunc: {function: public.bench_noop}" })
 			})
 			bySQL.name = "pgbell run, sqlfunc"
+			if !set.full {
+				return []system{byWebhook}
+			}
 			return []system{byWebhook, bySQL}
 		},
 	}

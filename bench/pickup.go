@@ -36,7 +36,7 @@ func pickupScenario() scenario {
 }
 
 func pickup(ctx context.Context, r round, q queue) (figures, error) {
-	jobs := int(20 * 1.5 * r.set.window.Seconds()) // 300 in a window of 10 s, which is stretched to 15 s
+	jobs := int(20 * 2 * r.set.half().Seconds()) // with windows of 10 s: 200 in a round of the short run, 400 in one of the full
 	return paced(ctx, r, q, warmUps+jobs, func(ctx context.Context, insert func(n int, due time.Time) error) error {
 		for n := warmUps; n < warmUps+jobs; n++ {
 			if err := pause(ctx, time.Duration(rand.ExpFloat64()*float64(50*time.Millisecond))); err != nil {

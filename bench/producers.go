@@ -21,7 +21,10 @@ func producersScenario(clients int) scenario {
 		systems: func(set settings) []system {
 			queues := []queue{pgbell{}, riverQueue{tuned: true}}
 			if set.full {
-				queues = append(queues, riverQueue{}, graphileQueue(true), bossQueue(true), gueQueue{})
+				queues = append(queues, graphileQueue(true), bossQueue(true), gueQueue{})
+			}
+			if set.full && clients > 8 {
+				queues = append(queues, riverQueue{})
 			}
 			var systems []system
 			for _, q := range queues {
@@ -71,7 +74,7 @@ func producers(clients int, runs bool) func(context.Context, round, queue) (figu
 			if err != nil {
 				return err
 			}
-			inserted, took, err := flatOut(ctx, producer, clients, done, r.set.window)
+			inserted, took, err := flatOut(ctx, producer, clients, done, r.set.half())
 			if err != nil {
 				return err
 			}

@@ -82,7 +82,7 @@ func (r results) speed() string {
 			fmt.Fprintf(&text, "![%s](docs/bench/%s.svg)\n", report.Scenario, report.Scenario)
 		}
 	}
-	text.WriteString("\n")
+	text.WriteString("\n[All results](docs/bench/results.md), with what was tuned.\n")
 	return text.String()
 }
 
