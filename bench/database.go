@@ -95,8 +95,8 @@ func (d *database) copy(ctx context.Context, t template) (url string, drop func(
 	return d.server.URL(name), drop, nil
 }
 
-func (d *database) admin(ctx context.Context, sql string) error {
-	return execute(ctx, d.server.URL("postgres"), sql)
+func (d *database) admin(ctx context.Context, statements ...string) error {
+	return execute(ctx, d.server.URL("postgres"), statements...)
 }
 
 // serverFacts are what of the server bears on figures.

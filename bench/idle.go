@@ -14,7 +14,7 @@ func idleScenario() scenario {
 	return scenario{
 		name: "idle",
 		about: "A worker without jobs. Transactions in its database, less those in a copy of it that no worker uses (both are watched " +
-			"from a third); CPU time and resident memory of its process, where it has one.",
+			"from a third, while autovacuum is off); CPU time and resident memory of its process, where it has one.",
 		figures: []figure{
 			{name: "transactions", unit: "transactions/min", digits: 1, less: true},
 			{name: "cpu", unit: "% of a CPU", digits: 3, less: true}, {name: "memory", unit: "MB resident", digits: 1, less: true},
@@ -63,14 +63,19 @@ func idlePeer(ctx context.Context, r round, q queue) (got figures, err error) {
 	return got, err
 }
 
-// watchIdle watches a worker for three windows, pgbell in the full run for six. Without a pid only its transactions are seen.
+// watchIdle watches a worker for three windows, pgbell for six. Without a pid only its transactions are seen.
 func watchIdle(ctx context.Context, r round, q queue, pid int) (_ figures, err error) {
 	control, drop, err := r.database.copy(ctx, of(q, 0, nil).template)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, drop()) }()
-	if err := pause(ctx, r.set.window/2); err != nil {
+	if err := r.database.admin(ctx, noAutovacuumSQL...); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, r.database.admin(context.WithoutCancel(ctx), autovacuumSQL...)) }()
+	// A session reports what it did at its start ten seconds late, if it is idle from then on.
+	if err := pause(ctx, 6*r.set.window/5); err != nil {
 		return nil, err
 	}
 	conn, closeConn, err := connect(ctx, r.database.server.URL("postgres"))
@@ -83,7 +88,7 @@ func watchIdle(ctx context.Context, r round, q queue, pid int) (_ figures, err e
 		return nil, err
 	}
 	watched := 3 * r.set.window
-	if r.set.full && q.role() == ours {
+	if q.role() == ours {
 		watched *= 2
 	}
 	if err := pause(ctx, watched); err != nil {

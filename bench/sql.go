@@ -102,6 +102,12 @@ const fillPayloadSQL = `INSERT INTO jobs (type, payload) SELECT 'bench', $2::jso
 const transactionsSQL = `SELECT sum((xact_commit + xact_rollback) * CASE datname WHEN $1 THEN 1 ELSE -1 END)::bigint
   FROM pg_stat_database WHERE datname IN ($1, $2)`
 
+// For the whole server. ALTER SYSTEM takes no company in its transaction.
+var (
+	noAutovacuumSQL = []string{"ALTER SYSTEM SET autovacuum = off", "SELECT pg_reload_conf()"}
+	autovacuumSQL   = []string{"ALTER SYSTEM RESET autovacuum", "SELECT pg_reload_conf()"}
+)
+
 const noVacuumSQL = `DO $$
 DECLARE found regclass;
 BEGIN
