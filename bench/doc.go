@@ -23,7 +23,7 @@
 // know nothing of types, limits, timeouts or crashes. The short run tries its grid of batches and connections in a warm-up
 // round and keeps the best two.
 //
-// The peers are River and gue in this process, graphile-worker and pg-boss in Node processes of their own (see package peers/),
+// The peers are River and gue in this process, graphile-worker and pg-boss in Node processes of their own (see peers/protocol.mjs),
 // each tuned as its own documentation advises, and, in the full run, with its defaults. What was tuned is told in the results.
 // Jobs are inserted from this process for all of them, one transaction each, by the statement or the client that the peer
 // documents: no peer pays for a slower producer.

@@ -11,13 +11,13 @@ import (
 func drainScenario() scenario {
 	return scenario{
 		name: "drain",
-		about: "Jobs are due at the start; running one costs nothing; finished rows are kept. From the start of the worker until " +
+		about: "Jobs are due at the start; running one costs nothing; finished rows are kept, but by gue. From the start of the worker until " +
 			"the last job is completed in the database; for peers that take longer than a window, the rate of the window.",
 		figures: []figure{{name: "jobs_per_second", unit: "jobs/s"}},
 		systems: func(set settings) []system {
 			queues := []queue{pgbell{}, pgbell{concurrency: 1000}, riverQueue{tuned: true}, bossQueue(true)}
 			if set.full {
-				queues = append(queues, riverQueue{}, bossQueue(false), graphileQueue(true), graphileQueue(false), gueQueue{})
+				queues = append(queues, riverQueue{}, bossQueue(false), gueQueue{})
 			}
 			var systems []system
 			for _, q := range queues {

@@ -5,6 +5,7 @@ import (
 	"image/color"
 	"math"
 	"path/filepath"
+	"slices"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -31,9 +32,9 @@ func (r report) plot(path string) error {
 	figure, p := r.Figures[0], plot.New()
 	p.BackgroundColor = color.White
 	p.Title.Text = fmt.Sprintf("%s: %s, median of the rounds", r.Scenario, figure.Unit)
-	p.X.Min = 0
+	p.Title.Padding, p.X.Min = vg.Points(6), 0
 	var names []string
-	for _, system := range r.Systems {
+	for _, system := range slices.Backward(r.Systems) { // the first on top
 		s, ok := system.spread(figure.Name)
 		if !ok || math.IsNaN(s.median) {
 			continue
@@ -57,6 +58,7 @@ func (r report) plot(path string) error {
 		return nil
 	}
 	p.NominalY(names...)
-	p.X.Max *= 1.15 // room for the labels
+	p.Y.Min, p.Y.Max, p.Y.Label.Text = -0.5, float64(len(names))-0.3, " " // room on the left
+	p.X.Max *= 1.15                                                       // room for the labels
 	return p.Save(18*vg.Centimeter, vg.Length(len(names))*22+60, path)
 }

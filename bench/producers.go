@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -74,20 +75,18 @@ func producers(clients int, runs bool) func(context.Context, round, queue) (figu
 			if err != nil {
 				return err
 			}
-			inserted, took, err := flatOut(ctx, producer, clients, done, r.set.half())
+			flow, err := flatOut(ctx, producer, recorder, clients, done, r.set.half())
 			if err != nil {
 				return err
 			}
-			started := float64(recorder.runs.Load()) - float64(done)
-			got = figures{"inserts_per_second": float64(inserted) / took.Seconds()}
+			got = figures{"inserts_per_second": flow.inserts}
 			if !runs {
 				return nil
 			}
-			perSecond := started / took.Seconds()
-			got["jobs_per_second"] = perSecond
-			got["sustained_per_second"] = min(perSecond, got["inserts_per_second"])
-			got["backlog_seconds"] = max(0, float64(inserted)-started) / max(1, perSecond)
-			return checkAfter(ctx, r, q, recorder, worker, done+inserted)
+			got["jobs_per_second"] = flow.jobs
+			got["sustained_per_second"] = min(flow.jobs, flow.inserts)
+			got["backlog_seconds"] = float64(flow.backlog) / max(1, flow.jobs)
+			return checkAfter(ctx, r, q, recorder, worker, flow.next)
 		})
 		return got, err
 	}
@@ -104,15 +103,24 @@ func quiet(ctx context.Context, worker worker) error {
 	return nil
 }
 
-func flatOut(ctx context.Context, producer producer, clients, first int, window time.Duration) (int, time.Duration, error) {
+// flow is what went in and out while producers were at it.
+type flow struct {
+	inserts, jobs float64 // per second
+	backlog       int     // at the end
+	next          int     // the first job's number that was not inserted
+}
+
+// flatOut lets clients insert, from job number first on. The first tenth of the time, in which statements are prepared and the
+// worker finds its pace, is not measured.
+func flatOut(ctx context.Context, producer producer, recorder *recorder, clients, first int, window time.Duration) (flow, error) {
 	var next atomic.Int64
 	next.Store(int64(first))
+	var over atomic.Bool
 	var all sync.WaitGroup
 	errs := make(chan error, clients)
-	start := time.Now()
 	for range clients {
 		all.Go(func() {
-			for time.Since(start) < window {
+			for !over.Load() {
 				n := int(next.Add(1)) - 1
 				if n >= mostInserts {
 					next.Add(-1)
@@ -125,9 +133,20 @@ func flatOut(ctx context.Context, producer producer, clients, first int, window 
 			}
 		})
 	}
+	err := pause(ctx, window/10)
+	start, inserted, ran := time.Now(), next.Load(), recorder.runs.Load()
+	err = errors.Join(err, pause(ctx, window))
+	took := time.Since(start).Seconds()
+	f := flow{inserts: float64(next.Load()-inserted) / took, jobs: float64(recorder.runs.Load()-ran) / took}
+	f.backlog = max(0, int(next.Load()-recorder.runs.Load()))
+	over.Store(true)
 	all.Wait()
 	close(errs)
-	return int(next.Load()) - first, time.Since(start), <-errs
+	f.next = int(next.Load())
+	for failure := range errs {
+		err = errors.Join(err, failure)
+	}
+	return f, err
 }
 
 // checkAfter waits for the backlog, and checks. A peer that needs more than twice the window for it is not waited for.

@@ -119,7 +119,9 @@ BEGIN
 END $$`
 
 const (
-	deadSQL     = `SELECT coalesce(sum(n_dead_tup), 0)::bigint FROM pg_stat_user_tables`
+	deadSQL   = `SELECT coalesce(sum(n_dead_tup), 0)::bigint FROM pg_stat_user_tables`
+	othersSQL = `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'
+  AND pid <> pg_backend_pid())`
 	positionSQL = `SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn`
 )
 

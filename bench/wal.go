@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -65,7 +66,15 @@ func leftBehind(jobs int) func(context.Context, round, queue) (figures, error) {
 		if err != nil {
 			return nil, err
 		}
-		// The worker's sessions have ended, and so have reported.
+		// A session reports what it did when it ends.
+		for others := true; others; {
+			if others, err = exists(ctx, conn, othersSQL); err != nil {
+				return nil, err
+			}
+			if err := pause(ctx, 10*time.Millisecond); err != nil {
+				return nil, fmt.Errorf("wait for the worker's sessions to end: %w", err)
+			}
+		}
 		dead, err := counted(ctx, conn, deadSQL)
 		return figures{"wal": wal / float64(jobs), "dead": float64(dead) / float64(jobs)}, err
 	}
