@@ -53,7 +53,7 @@ tidy: ## Tidy the go.mod files
 demo: build ## Show it: a throwaway Postgres, jobs of every kind, a live summary (Ctrl-C ends it)
 	bin/pgbell demo
 
-bench: build ## Measure beside the peers, 18 minutes (FULL=1: 100; SCENARIOS=drain,flat ROUNDS=5); results in bench/results
+bench: build ## Measure beside the peers, 20 minutes (FULL=1: 100; SCENARIOS=drain,flat ROUNDS=5); results in bench/results
 	go -C bench run . -pgbell ../bin/pgbell $(if $(FULL),-full) $(if $(SCENARIOS),-scenarios $(SCENARIOS)) \
 	  $(if $(ROUNDS),-rounds $(ROUNDS)) $(ARGS)
 
