@@ -75,7 +75,7 @@ func watchIdle(ctx context.Context, r round, q queue, pid int) (_ figures, err e
 	}
 	defer func() { err = errors.Join(err, r.database.admin(context.WithoutCancel(ctx), autovacuumSQL...)) }()
 	// A session reports what it did at its start ten seconds late, if it is idle from then on.
-	if err := pause(ctx, 6*r.set.window/5); err != nil {
+	if err := pause(ctx, min(12*time.Second, 20*r.set.window)); err != nil {
 		return nil, err
 	}
 	conn, closeConn, err := connect(ctx, r.database.server.URL("postgres"))

@@ -49,7 +49,13 @@ func (p pgbell) tuning() string {
 	return said
 }
 
-func (pgbell) role() role                  { return ours }
+func (p pgbell) role() role {
+	if p.kind == "other" {
+		return aside
+	}
+	return ours
+}
+
 func (pgbell) ready(context.Context) error { return nil }
 
 func (pgbell) install(ctx context.Context, url string, jobs int) error {

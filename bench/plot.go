@@ -25,6 +25,7 @@ func (r results) plot(folder string) error {
 var colours = map[role]color.Color{
 	ours:  color.RGBA{R: 0x1f, G: 0x77, B: 0xb4, A: 0xff},
 	floor: color.RGBA{R: 0xb0, G: 0xb0, B: 0xb0, A: 0xff},
+	aside: color.RGBA{R: 0x9e, G: 0xc7, B: 0xe6, A: 0xff},
 	peer:  color.RGBA{R: 0xd9, G: 0x8c, B: 0x3f, A: 0xff},
 }
 

@@ -22,6 +22,8 @@ const (
 	ours  role = "pgbell"
 	floor role = "floor"
 	peer  role = "peer"
+	// aside is a pgbell that doesn't do what the others do, and is no measure for them.
+	aside role = "aside"
 )
 
 // system is one way to do the scenario's work.
