@@ -12,10 +12,10 @@ STRESS  ?= 2m
 SEED    ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race stress model fuzz lint fmt tidy demo bench cross clean
+.PHONY: help build test race stress model fuzz lint fmt tidy demo bench bench-publish cross clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build bin/pgbell, static and stripped
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/pgbell ./cmd/pgbell
@@ -53,8 +53,12 @@ tidy: ## Tidy the go.mod files
 demo: build ## Show it: a throwaway Postgres, jobs of every kind, a live summary (Ctrl-C ends it)
 	bin/pgbell demo
 
-bench: build ## Measure drain rate and memory; results in bench/results
-	go -C bench run . -pgbell ../bin/pgbell $(ARGS)
+bench: build ## Measure beside the peers, 20 minutes (FULL=1: 100; SCENARIOS=drain,flat ROUNDS=5); results in bench/results
+	go -C bench run . -pgbell ../bin/pgbell $(if $(FULL),-full) $(if $(SCENARIOS),-scenarios $(SCENARIOS)) \
+	  $(if $(ROUNDS),-rounds $(ROUNDS)) $(ARGS)
+
+bench-publish: ## Show the newest results in docs/bench and the README
+	go -C bench run . -publish ../docs/bench -readme ../README.md
 
 cross: ## Build for linux/arm64 and darwin/arm64 into dist/
 	GOOS=linux GOARCH=arm64 CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o dist/pgbell-linux-arm64 ./cmd/pgbell

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -9,79 +10,93 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgbell/pgbell/internal/postgres"
-	"github.com/pgbell/pgbell/migrations"
 )
 
-// database is a throwaway server with a database that each round gets a copy of.
+// database is a throwaway server with templates that rounds get copies of.
 type database struct {
-	server *postgres.Server
-	serial int
+	server    *postgres.Server
+	serial    int
+	templates map[string]string // name of a template's database by its key
 }
 
-const template = "bench_template"
+// template is what a round starts with. Templates with one key are one.
+type template struct {
+	key  string
+	make func(ctx context.Context, url string) error
+}
 
 func startDatabase(ctx context.Context) (*database, error) {
 	server, err := postgres.Start(ctx, postgres.Options{Durable: true, Settings: map[string]string{
-		"shared_buffers": "512MB", "max_wal_size": "4GB", "min_wal_size": "1GB",
+		"shared_buffers": "512MB", "max_wal_size": "4GB", "min_wal_size": "1GB", "max_connections": "400",
 	}})
 	if err != nil {
 		return nil, err
 	}
-	return &database{server: server}, nil
+	return &database{server: server, templates: map[string]string{}}, nil
 }
 
 func (d *database) stop() error { return d.server.Stop() }
 
-const fillSQL = `INSERT INTO jobs (type, payload) SELECT 'bench', $2::jsonb FROM generate_series(1, $1)`
-
-// fill makes the template, with pgbell installed and jobs that are due.
-func (d *database) fill(ctx context.Context, jobs int, payload string) error {
-	if err := d.exec(ctx, "postgres", "CREATE DATABASE "+template+" TEMPLATE template0"); err != nil {
+// build makes a template, unless it is there.
+func (d *database) build(ctx context.Context, t template) error {
+	if _, ok := d.templates[t.key]; ok {
+		return nil
+	}
+	d.serial++
+	name := fmt.Sprintf("template_%d", d.serial)
+	if err := d.admin(ctx, "CREATE DATABASE "+name+" TEMPLATE template0"); err != nil {
 		return err
 	}
-	conn, err := pgx.Connect(ctx, d.server.URL(template))
-	if err != nil {
-		return fmt.Errorf("connect: %w", err)
+	d.templates[t.key] = name
+	url := d.server.URL(name)
+	if err := t.make(ctx, url); err != nil {
+		return fmt.Errorf("make %s: %w", t.key, err)
 	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	if err := migrations.Up(ctx, conn, migrations.Config{}); err != nil {
-		return err
-	}
-	if _, err := conn.Exec(ctx, fillSQL, jobs, payload); err != nil {
-		return fmt.Errorf("insert jobs: %w", err)
-	}
-	if _, err := conn.Exec(ctx, "VACUUM (ANALYZE)"); err != nil {
-		return fmt.Errorf("vacuum: %w", err)
-	}
-	return nil
+	return execute(ctx, url, "VACUUM (ANALYZE)")
 }
 
-// copy makes a database like the template, after a checkpoint, and says how to drop it.
-func (d *database) copy(ctx context.Context) (url string, drop func() error, err error) {
+// forget drops all templates.
+func (d *database) forget(ctx context.Context) error {
+	var errs []error
+	for key, name := range d.templates {
+		errs = append(errs, d.admin(context.WithoutCancel(ctx), "DROP DATABASE "+name+" WITH (FORCE)"))
+		delete(d.templates, key)
+	}
+	return errors.Join(errs...)
+}
+
+// copy makes a database like a template, after a checkpoint, and says how to drop it. Files are copied as they are: that is
+// quick for big ones, and leaves no trail in the WAL.
+func (d *database) copy(ctx context.Context, t template) (url string, drop func() error, err error) {
+	if err := d.build(ctx, t); err != nil {
+		return "", nil, err
+	}
 	d.serial++
 	name := fmt.Sprintf("bench_%d", d.serial)
-	if err := d.exec(ctx, "postgres", "CREATE DATABASE "+name+" TEMPLATE "+template); err != nil {
+	create := "CREATE DATABASE " + name + " TEMPLATE " + d.templates[t.key]
+	conn, closeConn, err := connect(ctx, d.server.URL("postgres"))
+	if err != nil {
 		return "", nil, err
 	}
-	drop = func() error {
-		return d.exec(context.WithoutCancel(ctx), "postgres", "DROP DATABASE "+name+" WITH (FORCE)")
+	defer closeConn()
+	var version int
+	if err := conn.QueryRow(ctx, "SELECT current_setting('server_version_num')::int").Scan(&version); err != nil {
+		return "", nil, fmt.Errorf("read version: %w", err)
 	}
-	if err := d.exec(ctx, "postgres", "CHECKPOINT"); err != nil {
-		return "", nil, err
+	if version >= 150000 {
+		create += " STRATEGY file_copy"
 	}
+	for _, statement := range []string{create, "CHECKPOINT"} {
+		if _, err := conn.Exec(ctx, statement); err != nil {
+			return "", nil, fmt.Errorf("%s: %w", statement, err)
+		}
+	}
+	drop = func() error { return d.admin(context.WithoutCancel(ctx), "DROP DATABASE "+name+" WITH (FORCE)") }
 	return d.server.URL(name), drop, nil
 }
 
-func (d *database) exec(ctx context.Context, name, sql string) error {
-	conn, err := pgx.Connect(ctx, d.server.URL(name))
-	if err != nil {
-		return fmt.Errorf("connect: %w", err)
-	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	if _, err := conn.Exec(ctx, sql); err != nil {
-		return fmt.Errorf("%s: %w", sql, err)
-	}
-	return nil
+func (d *database) admin(ctx context.Context, statements ...string) error {
+	return execute(ctx, d.server.URL("postgres"), statements...)
 }
 
 // serverFacts are what of the server bears on figures.
@@ -92,16 +107,13 @@ type serverFacts struct {
 	CommitMilliseconds float64 `json:"commit_ms"`
 }
 
-const settingsSQL = `SELECT name, current_setting(name) FROM pg_settings WHERE name IN ('fsync', 'synchronous_commit',
-  'full_page_writes', 'wal_sync_method', 'shared_buffers', 'max_wal_size', 'autovacuum')`
-
 func (d *database) describe(ctx context.Context) (serverFacts, error) {
 	facts := serverFacts{Settings: map[string]string{}}
-	conn, err := pgx.Connect(ctx, d.server.URL("postgres"))
+	conn, closeConn, err := connect(ctx, d.server.URL("postgres"))
 	if err != nil {
-		return facts, fmt.Errorf("connect: %w", err)
+		return facts, err
 	}
-	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	defer closeConn()
 	if err := conn.QueryRow(ctx, "SELECT current_setting('server_version')").Scan(&facts.Version); err != nil {
 		return facts, fmt.Errorf("read version: %w", err)
 	}
@@ -128,6 +140,6 @@ func (d *database) describe(ctx context.Context) (serverFacts, error) {
 		took = append(took, time.Since(start).Seconds()*1000)
 	}
 	slices.Sort(took)
-	facts.CommitMilliseconds = took[len(took)/2]
+	facts.CommitMilliseconds = quantile(took, 0.5)
 	return facts, nil
 }

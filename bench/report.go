@@ -2,34 +2,56 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"time"
 )
 
+// results of a run.
+type results struct {
+	When      time.Time   `json:"when"`
+	Full      bool        `json:"full"`
+	Rounds    int         `json:"rounds"`
+	Jobs      int         `json:"jobs"`
+	Window    string      `json:"window"`
+	Machine   machine     `json:"machine"`
+	Postgres  serverFacts `json:"postgres"`
+	Goals     []verdict   `json:"goals"`
+	Scenarios []report    `json:"scenarios"`
+}
+
 // report is what a scenario measured.
 type report struct {
-	Scenario     string      `json:"scenario"`
-	About        string      `json:"about"`
-	When         time.Time   `json:"when"`
-	Jobs         int         `json:"jobs"`
-	PayloadBytes int         `json:"payload_bytes"`
-	Machine      machine     `json:"machine"`
-	Postgres     serverFacts `json:"postgres"`
-	Systems      []measured  `json:"systems"`
+	Scenario string      `json:"scenario"`
+	About    string      `json:"about"`
+	Seconds  float64     `json:"seconds"`
+	Figures  []described `json:"figures"`
+	Systems  []measured  `json:"systems"`
+	Skipped  []string    `json:"skipped,omitempty"`
+}
 
-	figures []figure
+// described is a figure in the results.
+type described struct {
+	Name   string `json:"name"`
+	Unit   string `json:"unit"`
+	Digits int    `json:"digits"`
+	Less   bool   `json:"less_is_better,omitempty"`
 }
 
 // measured is what one system reached in each round.
 type measured struct {
-	Name   string               `json:"name"`
-	Floor  bool                 `json:"floor,omitempty"`
-	Rounds []map[string]float64 `json:"rounds"`
+	Name   string    `json:"name"`
+	Role   role      `json:"role"`
+	Tuning string    `json:"tuning"`
+	Rounds []figures `json:"rounds"`
+	// Failed says why it has no more rounds.
+	Failed string `json:"failed,omitempty"`
 }
 
 type machine struct {
@@ -38,6 +60,26 @@ type machine struct {
 	CPU    string `json:"cpu,omitempty"`
 	Go     string `json:"go"`
 	Commit string `json:"commit,omitempty"`
+}
+
+// failures of pgbell and its floor, which are failures of the run; a peer's is only told.
+func (r results) failures() (failed []string) {
+	for _, report := range r.Scenarios {
+		for _, system := range report.Systems {
+			if system.Failed != "" && system.Role != peer {
+				failed = append(failed, report.Scenario+": "+system.Name+": "+system.Failed)
+			}
+		}
+	}
+	return failed
+}
+
+func describe(all []figure) []described {
+	var out []described
+	for _, f := range all {
+		out = append(out, described{Name: f.name, Unit: f.unit, Digits: f.digits, Less: f.less})
+	}
+	return out
 }
 
 func describeMachine(ctx context.Context) (machine, error) {
@@ -78,74 +120,39 @@ func (m measured) spread(figure string) (spread, bool) {
 	return spread{median: median, low: values[0], high: values[len(values)-1]}, true
 }
 
-// bestFloor is the highest median of a figure among the floors; false without floors.
-func (r report) bestFloor(figure string) (best float64, found bool) {
+// best median of a figure among the systems of a role, and whose it is.
+func (r report) best(figure described, of role) (value float64, name string, found bool) {
 	for _, system := range r.Systems {
-		if s, ok := system.spread(figure); ok && system.Floor {
-			best, found = max(best, s.median), true
+		s, ok := system.spread(figure.Name)
+		if !ok || system.Role != of {
+			continue
+		}
+		if !found || figure.Less == (s.median < value) && s.median != value {
+			value, name, found = s.median, system.Name, true
 		}
 	}
-	return best, found
+	return value, name, found
 }
 
-func (r report) markdown() string {
-	var text strings.Builder
-	fmt.Fprintf(&text, "\n## %s\n\n%s\n\n", r.Scenario, r.About)
-	fmt.Fprintf(&text, "%d jobs with payloads of %d bytes; %d CPUs (%s), PostgreSQL %s on the same machine, a commit takes %.2f ms;",
-		r.Jobs, r.PayloadBytes, r.Machine.CPUs, r.Machine.CPU, r.Postgres.Version, r.Postgres.CommitMilliseconds)
-	names := make([]string, 0, len(r.Postgres.Settings))
-	for name := range r.Postgres.Settings {
-		names = append(names, name)
+func (r results) write(folder string) error {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return fmt.Errorf("make folder for results: %w", err)
 	}
-	slices.Sort(names)
-	for i, name := range names {
-		separator := ","
-		if i == 0 {
-			separator = ""
-		}
-		fmt.Fprintf(&text, "%s %s = %s", separator, name, r.Postgres.Settings[name])
+	text, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return fmt.Errorf("encode results: %w", err)
 	}
-	text.WriteString(".\n\n| system |")
-	rule := "|---|"
-	for _, figure := range r.figures {
-		fmt.Fprintf(&text, " %s, median (range) |", figure.unit)
-		rule += "---:|"
-		if _, ok := r.bestFloor(figure.name); ok && figure.ratio {
-			text.WriteString(" of the best floor |")
-			rule += "---:|"
+	for name, text := range map[string][]byte{"results.json": append(text, '\n'), "results.md": []byte(r.markdown())} {
+		if err := os.WriteFile(filepath.Join(folder, name), text, 0o644); err != nil {
+			return fmt.Errorf("write results: %w", err)
 		}
 	}
-	text.WriteString("\n" + rule + "\n")
-	for _, system := range r.Systems {
-		fmt.Fprintf(&text, "| %s |", system.Name)
-		for _, figure := range r.figures {
-			r.cells(&text, system, figure)
-		}
-		text.WriteString("\n")
-	}
-	return text.String()
+	return r.plot(folder)
 }
 
-func (r report) cells(text *strings.Builder, system measured, figure figure) {
-	best, compared := r.bestFloor(figure.name)
-	compared = compared && figure.ratio
-	s, ok := system.spread(figure.name)
-	if !ok {
-		text.WriteString(" |")
-		if compared {
-			text.WriteString(" |")
-		}
-		return
-	}
-	fmt.Fprintf(text, " %.*f (%.*f to %.*f) |", figure.digits, s.median, figure.digits, s.low, figure.digits, s.high)
-	if compared {
-		fmt.Fprintf(text, " %.0f %% |", 100*s.median/best)
-	}
-}
-
-func inWords(figures []figure, values map[string]float64) string {
+func inWords(all []figure, values figures) string {
 	var parts []string
-	for _, figure := range figures {
+	for _, figure := range all {
 		if value, ok := values[figure.name]; ok {
 			parts = append(parts, fmt.Sprintf("%.*f %s", figure.digits, value, figure.unit))
 		}
