@@ -46,7 +46,7 @@ const floorClaimSQL = `WITH picked AS MATERIALIZED (
 )
 UPDATE jobs SET status = 'processing', attempts = attempts + 1, started_at = now(), updated_at = now(),
   lease = gen_random_uuid(), worker_id = 1, held_until = NULL
-WHERE ctid = ANY (ARRAY(SELECT ctid FROM picked)) AND status = 'pending'
+WHERE ctid = ANY (ARRAY(SELECT ctid FROM picked))
 RETURNING id, lease, type, payload::text, priority, attempts, max_attempts, created_at, scheduled_for`
 
 // status as text: else the planner may take the index on processing rows, full of dead entries in a drain, for the

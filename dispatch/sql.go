@@ -89,7 +89,8 @@ const claimMergedSQL = `WITH level AS MATERIALIZED (
 ` + updateSQL
 
 // A claim from no jobs to some renews the worker's heartbeat in the same statement, unless it is fresh; any claim needs the
-// worker to be alive. ctid is safe to go by: the rows are locked. The order is that of the table.
+// worker to be alive. ctid is safe to go by, and their status is still pending, as the rows are locked; to ask for it would
+// let a plan that was made while the table was empty read all of jobs_claim for them. The order is that of the table.
 const updateSQL = `), renewed AS (
   UPDATE {schema}.job_workers SET heartbeat_at = clock_timestamp()
   WHERE id = $1::int AND dead_at IS NULL AND $2::bool AND EXISTS (SELECT FROM locked)
@@ -98,7 +99,7 @@ const updateSQL = `), renewed AS (
   UPDATE {schema}.jobs j SET
     status = 'processing', attempts = j.attempts + 1, started_at = now(), updated_at = now(),
     lease = gen_random_uuid(), worker_id = $1::int, held_until = NULL
-  WHERE j.ctid = ANY (ARRAY(SELECT l.ctid FROM locked l)) AND j.status = 'pending'
+  WHERE j.ctid = ANY (ARRAY(SELECT l.ctid FROM locked l))
     AND (EXISTS (SELECT FROM renewed)
       OR NOT $2::bool AND EXISTS (SELECT FROM {schema}.job_workers w WHERE w.id = $1::int AND w.dead_at IS NULL))
   RETURNING j.id, j.type, j.payload::text AS payload, j.priority, j.attempts, j.max_attempts, j.created_at, j.scheduled_for,
@@ -253,16 +254,16 @@ const heldSQL = `SELECT id, lease, cancel_requested_at IS NOT NULL FROM {schema}
 const releaseSQL = `UPDATE {schema}.jobs j SET
   status = 'pending', attempts = greatest(j.attempts - 1, 0), updated_at = now(), lease = NULL, worker_id = NULL
 FROM unnest($1::uuid[], $2::uuid[]) AS s(id, lease)
-WHERE j.id = s.id AND j.lease = s.lease AND j.status = 'processing'`
+WHERE j.id = s.id AND j.lease = s.lease AND j.status::text = 'processing'`
 
 // Workers other than $1 that hold jobs, with what speaks for their death: the heartbeat is older than the lease time, or
 // their presence lock (jobs' oid, worker) is held by nobody. Also whether Postgres has run for less than a lease time: then
 // sessions, and locks with them, are missing for another reason. A worker without a row is dead. Index: jobs_held, one
 // probe a worker.
 const suspectsSQL = `WITH RECURSIVE holder (id) AS (
-  SELECT (SELECT min(j.worker_id) FROM {schema}.jobs j WHERE j.status = 'processing')
+  SELECT (SELECT j.worker_id FROM {schema}.jobs j WHERE j.status = 'processing' ORDER BY j.worker_id LIMIT 1)
   UNION ALL
-  SELECT (SELECT min(j.worker_id) FROM {schema}.jobs j WHERE j.status = 'processing' AND j.worker_id > h.id)
+  SELECT (SELECT j.worker_id FROM {schema}.jobs j WHERE j.status = 'processing' AND j.worker_id > h.id ORDER BY j.worker_id LIMIT 1)
   FROM holder h WHERE h.id IS NOT NULL
 )
 SELECT h.id, coalesce(w.heartbeat_at, to_timestamp(0)), w.id IS NULL OR w.dead_at IS NOT NULL,
@@ -323,9 +324,9 @@ const pauseTypeSQL = `SELECT {schema}.pause_type($1, $2)`
 // with a job that has been due for a minute and that no living worker handles. Of each type the first hundred priorities.
 // Index: jobs_claim, one probe for each type and priority, and jobs_held, one probe.
 const prospectSQL = `WITH RECURSIVE present (type) AS (
-  SELECT (SELECT min(j.type) FROM {schema}.jobs j WHERE j.status = 'pending')
+  SELECT (SELECT j.type FROM {schema}.jobs j WHERE j.status = 'pending' ORDER BY j.type LIMIT 1)
   UNION ALL
-  SELECT (SELECT min(j.type) FROM {schema}.jobs j WHERE j.status = 'pending' AND j.type > p.type)
+  SELECT (SELECT j.type FROM {schema}.jobs j WHERE j.status = 'pending' AND j.type > p.type ORDER BY j.type LIMIT 1)
   FROM present p WHERE p.type IS NOT NULL
 ), handled AS MATERIALIZED (
   SELECT DISTINCT unnest(w.types) AS type FROM {schema}.job_workers w
@@ -335,9 +336,9 @@ const prospectSQL = `WITH RECURSIVE present (type) AS (
     EXISTS (SELECT FROM {schema}.job_types t WHERE t.type = p.type AND t.paused_at IS NOT NULL) AS paused
   FROM (SELECT p.type FROM present p WHERE p.type IS NOT NULL LIMIT $1::int) p CROSS JOIN LATERAL (
     WITH RECURSIVE level (priority) AS (
-      SELECT (SELECT max(j.priority) FROM {schema}.jobs j WHERE j.status = 'pending' AND j.type = p.type)
+      SELECT (SELECT j.priority FROM {schema}.jobs j WHERE j.status = 'pending' AND j.type = p.type ORDER BY j.priority DESC LIMIT 1)
       UNION ALL
-      SELECT (SELECT max(j.priority) FROM {schema}.jobs j WHERE j.status = 'pending' AND j.type = p.type AND j.priority < l.priority)
+      SELECT (SELECT j.priority FROM {schema}.jobs j WHERE j.status = 'pending' AND j.type = p.type AND j.priority < l.priority ORDER BY j.priority DESC LIMIT 1)
       FROM level l WHERE l.priority IS NOT NULL
     )
     SELECT min(j.scheduled_for) AS due FROM (SELECT l.priority FROM level l WHERE l.priority IS NOT NULL LIMIT 100) l

@@ -58,7 +58,7 @@ type Config struct {
 	PollAwakeMax time.Duration
 
 	// Quiet is how long polls must have found nothing before the Listener falls asleep. After a sleep that the rate of
-	// rings has ended within 200 ms the next one waits at least twice as long as the last time. Defaults to 20 ms.
+	// rings has ended within 200 ms the next one waits at least four times as long as the last time. Defaults to 20 ms.
 	Quiet time.Duration
 
 	// QuietMax is the longest such wait: a flood of jobs of other types than the caller's is sampled that often. Defaults to

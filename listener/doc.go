@@ -47,7 +47,7 @@
 //
 // An awake sidecar hears no rings, save those that others' sleep brings about, and so can't know their rate: falling asleep
 // is how it asks. A flood of jobs that are not for it ends such a sleep after 30 rings, and after 10 when the last one was
-// ended so, too. Each time that this is within 200 ms the next sleep waits twice as long, up to QuietMax: the flood's
+// ended so, too. Each time that this is within 200 ms the next sleep waits four times as long, up to QuietMax: the flood's
 // producers pay for a few rings in 10 s, and the sidecar's polls get rarer too, down to one each PollAwakeMax.
 // A sleep that lasts sets this back.
 //

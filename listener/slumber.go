@@ -121,7 +121,7 @@ func (s *slumber) rang(now time.Time) {
 	case fast:
 		s.metrics.rushes.Inc()
 		if now.Sub(s.wantedAt) < shortSleep {
-			s.quiet = min(2*s.quiet, s.quietMax)
+			s.quiet = min(4*s.quiet, s.quietMax)
 			s.sleepAt = now.Add(s.quiet)
 		} else {
 			s.quiet = s.quietMin

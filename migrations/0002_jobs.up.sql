@@ -267,14 +267,14 @@ DECLARE
   more tid[];
 BEGIN
   WITH RECURSIVE kinds (type) AS (
-    SELECT (SELECT min(j.type) FROM {schema}.jobs j WHERE j.status = 'pending')
+    SELECT (SELECT j.type FROM {schema}.jobs j WHERE j.status = 'pending' ORDER BY j.type LIMIT 1)
     UNION ALL
-    SELECT (SELECT min(j.type) FROM {schema}.jobs j WHERE j.status = 'pending' AND j.type > k.type) FROM kinds k WHERE k.type IS NOT NULL
+    SELECT (SELECT j.type FROM {schema}.jobs j WHERE j.status = 'pending' AND j.type > k.type ORDER BY j.type LIMIT 1) FROM kinds k WHERE k.type IS NOT NULL
   ), levels (type, priority) AS (
-    SELECT k.type, (SELECT max(j.priority) FROM {schema}.jobs j WHERE j.status = 'pending' AND j.type = k.type) FROM kinds k
+    SELECT k.type, (SELECT j.priority FROM {schema}.jobs j WHERE j.status = 'pending' AND j.type = k.type ORDER BY j.priority DESC LIMIT 1) FROM kinds k
     WHERE k.type IS NOT NULL AND NOT EXISTS (SELECT FROM {schema}.job_types t WHERE t.type = k.type AND t.paused_at IS NOT NULL)
     UNION ALL
-    SELECT l.type, (SELECT max(j.priority) FROM {schema}.jobs j WHERE j.status = 'pending' AND j.type = l.type AND j.priority < l.priority)
+    SELECT l.type, (SELECT j.priority FROM {schema}.jobs j WHERE j.status = 'pending' AND j.type = l.type AND j.priority < l.priority ORDER BY j.priority DESC LIMIT 1)
     FROM levels l WHERE l.priority IS NOT NULL
   ), first AS (
     SELECT l.type, l.priority, j.scheduled_for, j.id FROM levels l CROSS JOIN LATERAL (
@@ -299,14 +299,14 @@ BEGIN
   IF cardinality(held) < levelled THEN
     FOR levels IN
       WITH RECURSIVE kinds (type) AS (
-        SELECT (SELECT min(j.type) FROM {schema}.jobs j WHERE j.status = 'pending')
+        SELECT (SELECT j.type FROM {schema}.jobs j WHERE j.status = 'pending' ORDER BY j.type LIMIT 1)
         UNION ALL
-        SELECT (SELECT min(j.type) FROM {schema}.jobs j WHERE j.status = 'pending' AND j.type > k.type) FROM kinds k WHERE k.type IS NOT NULL
+        SELECT (SELECT j.type FROM {schema}.jobs j WHERE j.status = 'pending' AND j.type > k.type ORDER BY j.type LIMIT 1) FROM kinds k WHERE k.type IS NOT NULL
       ), levels (type, priority) AS (
-        SELECT k.type, (SELECT max(j.priority) FROM {schema}.jobs j WHERE j.status = 'pending' AND j.type = k.type) FROM kinds k
+        SELECT k.type, (SELECT j.priority FROM {schema}.jobs j WHERE j.status = 'pending' AND j.type = k.type ORDER BY j.priority DESC LIMIT 1) FROM kinds k
         WHERE k.type IS NOT NULL AND NOT EXISTS (SELECT FROM {schema}.job_types t WHERE t.type = k.type AND t.paused_at IS NOT NULL)
         UNION ALL
-        SELECT l.type, (SELECT max(j.priority) FROM {schema}.jobs j WHERE j.status = 'pending' AND j.type = l.type AND j.priority < l.priority)
+        SELECT l.type, (SELECT j.priority FROM {schema}.jobs j WHERE j.status = 'pending' AND j.type = l.type AND j.priority < l.priority ORDER BY j.priority DESC LIMIT 1)
         FROM levels l WHERE l.priority IS NOT NULL
       )
       SELECT l.type, l.priority FROM levels l CROSS JOIN LATERAL (
@@ -332,7 +332,7 @@ BEGIN
       UPDATE {schema}.jobs j SET
         status = 'processing', attempts = j.attempts + 1, started_at = now(), updated_at = now(),
         lease = gen_random_uuid(), worker_id = NULL, held_until = until
-      WHERE j.ctid = ANY (held) AND j.status = 'pending'
+      WHERE j.ctid = ANY (held) -- locked above; with its status a plan of an empty table would read all of jobs_claim
       RETURNING j.*
     )
     SELECT * FROM claimed c ORDER BY c.priority DESC, c.scheduled_for, c.id;

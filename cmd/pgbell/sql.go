@@ -35,9 +35,9 @@ FROM {schema}.job_errors e WHERE e.job_id = $1::uuid ORDER BY e.failed_at DESC L
 	// from priority to priority, on the index jobs_claim, and counts no further than $2: its cost is bounded by $1 types,
 	// $2 rows and $3 priorities of each. The last row, with a null type, counts what is left after $1 types.
 	sqlBacklog = `WITH RECURSIVE kinds (type, n) AS (
-  SELECT (SELECT min(j.type) FROM {schema}.jobs j WHERE j.status = 'pending'), 1
+  SELECT (SELECT j.type FROM {schema}.jobs j WHERE j.status = 'pending' ORDER BY j.type LIMIT 1), 1
   UNION ALL
-  SELECT (SELECT min(j.type) FROM {schema}.jobs j WHERE j.status = 'pending' AND j.type > k.type), k.n + 1
+  SELECT (SELECT j.type FROM {schema}.jobs j WHERE j.status = 'pending' AND j.type > k.type ORDER BY j.type LIMIT 1), k.n + 1
   FROM kinds k WHERE k.type IS NOT NULL AND k.n < $1::int
 )
 SELECT k.type,
