@@ -255,6 +255,44 @@ func TestRunEndsItsJobsAtSIGTERM(t *testing.T) {
 	awaitStatus(t, pool, waiting, "pending")
 }
 
+// Readiness tells whether inserts ring, and whom their end is waited for.
+func TestReadinessTellsOfTheBell(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Migrated(t)
+	pool := pgtest.Pool(t, url)
+	open, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = open.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err := open.Exec(t.Context(), "SET LOCAL application_name = 'nightly-import'; INSERT INTO jobs (type) VALUES ('t')"); err != nil {
+		t.Fatal(err)
+	}
+	s := runSidecar(t, url, "handlers: {t: {subprocess: {command: ['true']}}}\n")
+	s.awaitReady()
+	told := func(what, holder string) {
+		t.Helper()
+		eventually(t, what, func() bool {
+			_, body := s.get("/readyz")
+			var answer struct {
+				Bell struct {
+					Asleep   bool   `json:"asleep"`
+					HeldUpBy string `json:"held_up_by"`
+				} `json:"bell"`
+			}
+			if err := json.Unmarshal([]byte(body), &answer); err != nil {
+				t.Fatalf("%v: %s", err, body)
+			}
+			return answer.Bell.Asleep && strings.Contains(answer.Bell.HeldUpBy, holder) && (holder != "" || answer.Bell.HeldUpBy == "")
+		})
+	}
+	told("the open transaction is named", "nightly-import")
+	if err := open.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	told("it is forgotten", "")
+}
+
 func TestRunExitsAtOnceAtTheSecondSignal(t *testing.T) {
 	t.Parallel()
 	for signal, want := range map[syscall.Signal]int{syscall.SIGTERM: 143, syscall.SIGINT: 130} {
