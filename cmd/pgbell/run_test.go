@@ -442,6 +442,25 @@ func TestConsoleLogEscapes(t *testing.T) {
 }
 
 // A transaction pooler in front of the work must not see prepared statements or foreign startup parameters.
+// A bell in another database would be heard, and ring for nobody.
+func TestListenURLIsOfTheSameDatabase(t *testing.T) {
+	t.Parallel()
+	one, other := pgtest.Migrated(t), pgtest.Migrated(t)
+	for _, test := range []struct {
+		name, url, listen string
+		same              bool
+	}{
+		{"through a pooler", throughPooler(t, one), one, true},
+		{"another database", one, other, false},
+	} {
+		settings := loadText(t, fmt.Sprintf("database: {url: %q, listen_url: %q}\n", test.url, test.listen))
+		err := (&app{}).checkDatabase(t.Context(), settings)
+		if same := err == nil; same != test.same || !same && !strings.Contains(err.Error(), "another database") {
+			t.Errorf("%s: %v", test.name, err)
+		}
+	}
+}
+
 func TestPooledConnections(t *testing.T) {
 	t.Parallel()
 	a := &app{}
