@@ -186,11 +186,11 @@ func TestFloodIsSilent(t *testing.T) {
 	l.awaitRing(t)
 }
 
-// A try for S that fails, as for an insert's probe, is made again, with what was taken kept.
+// A try for S that fails, as for an insert's probe, is made again, with what was taken kept. Who keeps it for long is named.
 func TestSleepersLockIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Migrated(t)
-	conn := connect(t, url)
+	conn := connect(t, with(t, url, "application_name", "intruder"))
 	run(t, conn, `SELECT pg_advisory_lock('jobs'::regclass::oid::int4, -3)`)
 	l := start(t, listener.Config{URL: url, CanaryInterval: time.Minute})
 	l.awaitHeard(t)
@@ -198,6 +198,10 @@ func TestSleepersLockIsTriedAgain(t *testing.T) {
 	await(t, "the other keys are taken", func() bool { return query[int](t, conn, countSleepers) == 7 })
 	if l.Health().Asleep {
 		t.Error("asleep with a part of S")
+	}
+	await(t, "it is named", func() bool { return len(l.log.lines(t, "warn")) > 0 })
+	if named := l.log.lines(t, "warn")[0]; named["application_name"] != "intruder" || named["pid"] != float64(conn.PgConn().PID()) {
+		t.Errorf("named as %v", named)
 	}
 	run(t, conn, `SELECT pg_advisory_unlock('jobs'::regclass::oid::int4, -3)`)
 	if asleep := <-s.result; !asleep || query[int](t, conn, countSleepers) != 8 {

@@ -26,16 +26,18 @@ func sleepersKeys() []int32 { return []int32{-8, -7, -6, -5, -4, -3, -2, -1} }
 
 // sleepers is the lock S as the bell connection holds it, and whom it waits for.
 type sleepers struct {
-	jobs    uint32  // oid in the keys; 0 while none is held
-	held    []int32 // second keys that are
-	all     bool    // and everything was done for slumber to know it
-	tryAt   time.Time
-	pause   time.Duration
-	since   time.Time
-	holders map[string]int32 // transactions to wait for, and their processes
-	lookAt  time.Time
-	named   string          // the one that Health names
-	logged  map[string]bool // those that the log has named
+	jobs     uint32  // oid in the keys; 0 while none is held
+	held     []int32 // second keys that are
+	all      bool    // and everything was done for slumber to know it
+	firstTry time.Time
+	tryAt    time.Time
+	pause    time.Duration
+	accused  bool // the log says who keeps S from being taken
+	since    time.Time
+	holders  map[string]int32 // transactions to wait for, and their processes
+	lookAt   time.Time
+	named    string          // the one that Health names
+	logged   map[string]bool // those that the log has named
 }
 
 // keepSleepers brings S in line with what Sleep asked for, and watches those that held U when it was taken.
@@ -79,7 +81,7 @@ func (b *bell) releaseSleepers(ctx context.Context) error {
 			return fmt.Errorf("release sleepers' lock: %w", err)
 		}
 	}
-	*s = sleepers{logged: s.logged}
+	*s = sleepers{logged: s.logged, accused: s.accused}
 	return nil
 }
 
@@ -97,10 +99,14 @@ func (b *bell) takeSleepers(ctx context.Context) error {
 		}
 		s.held = append(s.held, taken...)
 		if len(s.held) < len(sleepersKeys()) {
+			if s.pause == 0 {
+				s.firstTry = time.Now()
+			}
 			s.pause = min(max(2*s.pause, minTakePause), maxTakePause)
 			s.tryAt = time.Now().Add(s.pause)
-			return nil
+			return b.accuse(statement)
 		}
+		s.accused = false
 	}
 	var free bool
 	err := b.link.conn.QueryRow(statement, sqlUnannounced, b.config.Schema).Scan(&b.jobs, &free)
@@ -125,6 +131,27 @@ func (b *bell) takeSleepers(ctx context.Context) error {
 	}
 	s.all, s.lookAt = true, time.Now().Add(minLookPause)
 	b.slumber.taken(len(s.holders) > 0, s.since)
+	return nil
+}
+
+// accuse says in the log, once, which session has kept a key of S for itself for long. No insert's probe does.
+func (b *bell) accuse(ctx context.Context) error {
+	s := &b.sleepers
+	if s.accused || time.Since(s.firstTry) < longHolder {
+		return nil
+	}
+	var process int32
+	var application string
+	err := b.link.conn.QueryRow(ctx, sqlIntruder, s.jobs).Scan(&process, &application)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("name holder of sleepers' lock: %w", err)
+	}
+	s.accused = true
+	b.logger.Warn().Int32("pid", process).Str("application_name", application).
+		Msg("a session holds the sleepers' lock for itself: polling instead of sleeping until it lets go")
 	return nil
 }
 
