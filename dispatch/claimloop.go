@@ -246,7 +246,7 @@ func (d *Dispatcher) woke(got claimed) {
 	case by == wakePoll && got.waited > unannounced && !d.bell.Deaf():
 		d.metrics.unannounced.Inc()
 		d.log.Warn().Int("jobs", got.jobs).Dur("waited_ms", got.waited).
-			Msg("the fallback poll found jobs that no ring announced: a two-phase commit without ring_jobs, or a lost wake-up")
+			Msg("the fallback poll found jobs that no ring announced: triggers were off, as in a silenced two-phase commit without ring_jobs; listen_url leads to another database; or a lost wake-up")
 	}
 }
 

@@ -54,7 +54,7 @@ func newMetrics() *metrics {
 		claimJobs: counter("claim_jobs_total", "Jobs claimed, of all types."),
 		walks:     counter("walks_total", "Looks, without locks, for the first job of each type and priority."),
 		unannounced: counter("polls_unannounced_total", "Fallback polls that found jobs, due for a second or more, which no ring announced. "+
-			"Apart from two-phase commits without ring_jobs, each is a lost wake-up."),
+			"Where triggers are on and listen_url leads to the same database, each is a lost wake-up."),
 		wakeups: counters("wakeups_total", "Times that the dispatcher was woken, by what (ring, due: a due time came, poll: the fallback poll, "+
 			"freed: a slot was freed), and whether its claim found jobs.", "by", "found"),
 		claims:    map[string]prometheus.Counter{},

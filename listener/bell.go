@@ -46,7 +46,7 @@ func (l *Listener) keepBell(ctx context.Context) {
 			}
 			continue
 		}
-		b := &bell{Listener: l, link: connection}
+		b := &bell{Listener: l, link: connection, sleepers: sleepers{logged: map[string]bool{}}}
 		err = b.serve(ctx)
 		l.presence.lose()
 		l.slumber.lost()

@@ -27,6 +27,7 @@
 #ifndef SHAPES
 #define SHAPES 1      /* 1: one statement; 2: and savepoints; 3: and two-phase commits */
 #endif
+/* MET: inserts may ring without having taken U, whoever sleeps */
 #ifndef CUTS
 #define CUTS 1        /* times that a bell connection is cut */
 #endif
@@ -129,8 +130,12 @@ inline statement() {              /* the trigger; loud says whether it rings */
   loud = (sleepers > 0);
   holds_u[me] = true;
 #else
-  holds_u[me] = true;
-  loud = (sleepers > 0);
+  if
+  :: holds_u[me] = true; loud = (sleepers > 0)
+#ifdef MET
+  :: loud = true                  /* it met a sidecar's try of U */
+#endif
+  fi
 #endif
 }
 

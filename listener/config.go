@@ -66,7 +66,8 @@ type Config struct {
 	QuietMax time.Duration
 
 	// Logger gets one line at warn when the bell is no longer heard, one more for each further kind of cause, and one at
-	// info when it is heard again. Defaults to no log.
+	// info when it is heard again; and one at warn for each session that keeps sidecars from sleeping, or jobs waiting, for
+	// long. Defaults to no log.
 	Logger zerolog.Logger
 }
 

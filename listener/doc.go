@@ -29,9 +29,10 @@
 //	(3) looks once more, thoroughly: for rows, too, that a claim passes over because another transaction has them locked;
 //	(4) sleeps until a ring.
 //
-// Nobody ever waits in a lock's queue. A sidecar that waits for long in (2) needn't stay awake for it: after 50 ms Sleep
-// returns, the bell connection goes on watching, and each end of a transaction that it watches rings, as it were; after the
-// last one Sleep does (3) again. The looks get rarer as time goes by, down to one in 2 s, and after 5 s the holder is named.
+// Nobody ever waits in a lock's queue: a key of S that can't be had is tried again, and after 5 s the log says who keeps it. A
+// sidecar that waits for long in (2) needn't stay awake for it: after 50 ms Sleep returns, the bell connection goes on
+// watching, and each end of a transaction that it watches rings, as it were; after the last one Sleep does (3) again. The looks
+// get rarer as time goes by, down to one in 2 s, and after 5 s one holder is named, and the next when that one has ended.
 // A prepared transaction has another name than before: each one counts that holds U.
 //
 // # Asleep and awake

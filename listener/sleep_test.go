@@ -186,11 +186,11 @@ func TestFloodIsSilent(t *testing.T) {
 	l.awaitRing(t)
 }
 
-// A try for S that fails, as for an insert's probe, is made again, with what was taken kept.
+// A try for S that fails, as for an insert's probe, is made again, with what was taken kept. Who keeps it for long is named.
 func TestSleepersLockIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Migrated(t)
-	conn := connect(t, url)
+	conn := connect(t, with(t, url, "application_name", "intruder"))
 	run(t, conn, `SELECT pg_advisory_lock('jobs'::regclass::oid::int4, -3)`)
 	l := start(t, listener.Config{URL: url, CanaryInterval: time.Minute})
 	l.awaitHeard(t)
@@ -198,6 +198,10 @@ func TestSleepersLockIsTriedAgain(t *testing.T) {
 	await(t, "the other keys are taken", func() bool { return query[int](t, conn, countSleepers) == 7 })
 	if l.Health().Asleep {
 		t.Error("asleep with a part of S")
+	}
+	await(t, "it is named", func() bool { return len(l.log.lines(t, "warn")) > 0 })
+	if named := l.log.lines(t, "warn")[0]; named["application_name"] != "intruder" || named["pid"] != float64(conn.PgConn().PID()) {
+		t.Errorf("named as %v", named)
 	}
 	run(t, conn, `SELECT pg_advisory_unlock('jobs'::regclass::oid::int4, -3)`)
 	if asleep := <-s.result; !asleep || query[int](t, conn, countSleepers) != 8 {
@@ -229,26 +233,41 @@ func TestPreparedTransactionIsWaitedFor(t *testing.T) {
 	await(t, "nobody is waited for", func() bool { return value(t, l, "pgbell_listener_unannounced_seconds") == 0 })
 }
 
+// One is named for as long as it lasts, and then another; each once in the log, but not all of a crowd at a time.
 func TestLongTransactionIsNamed(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Migrated(t)
-	open := connect(t, with(t, url, "application_name", "nightly-import"))
-	run(t, open, "BEGIN")
-	run(t, open, insertJob)
+	open := map[string]*pgx.Conn{}
+	for _, name := range []string{"nightly-import", "monthly-import"} {
+		open[name] = connect(t, with(t, url, "application_name", name))
+		run(t, open[name], "BEGIN")
+		run(t, open[name], insertJob)
+	}
 	l := start(t, listener.Config{URL: url, CanaryInterval: time.Minute})
 	l.awaitHeard(t)
 	if asleep := <-l.beginSleep(t).result; !asleep {
 		t.Fatal("not asleep")
 	}
-	await(t, "it is named", func() bool { return l.Health().HeldUpBy != "" })
-	if who := l.Health().HeldUpBy; !strings.Contains(who, "nightly-import") {
-		t.Errorf("named as %q", who)
+	for left := 2; left > 0; left-- {
+		var name string
+		await(t, "one that is open is named", func() bool {
+			for name = range open {
+				if strings.Contains(l.Health().HeldUpBy, name) {
+					return true
+				}
+			}
+			return false
+		})
+		warnings := l.log.lines(t, "warn")
+		if len(warnings) != 3-left {
+			t.Fatalf("%d warnings while %d transactions are left", len(warnings), left)
+		}
+		if last := warnings[2-left]; last["application_name"] != name || last["pid"] != float64(open[name].PgConn().PID()) || last["transactions"] != float64(left) {
+			t.Errorf("%s is named in Health, and in the log %v", name, last)
+		}
+		run(t, open[name], "ROLLBACK")
+		delete(open, name)
 	}
-	warnings := l.log.lines(t, "warn")
-	if len(warnings) != 1 || warnings[0]["application_name"] != "nightly-import" || warnings[0]["pid"] != float64(open.PgConn().PID()) {
-		t.Errorf("want one warning that names it, not %v", warnings)
-	}
-	run(t, open, "ROLLBACK")
 	await(t, "it is forgotten", func() bool { return l.Health().HeldUpBy == "" })
 }
 

@@ -26,15 +26,18 @@ func sleepersKeys() []int32 { return []int32{-8, -7, -6, -5, -4, -3, -2, -1} }
 
 // sleepers is the lock S as the bell connection holds it, and whom it waits for.
 type sleepers struct {
-	jobs      uint32  // oid in the keys; 0 while none is held
-	held      []int32 // second keys that are
-	all       bool    // and everything was done for slumber to know it
-	tryAt     time.Time
-	pause     time.Duration
-	since     time.Time
-	holders   map[string]int32 // transactions to wait for, and their processes
-	lookAt    time.Time
-	announced map[string]bool // holders that the log has named
+	jobs     uint32  // oid in the keys; 0 while none is held
+	held     []int32 // second keys that are
+	all      bool    // and everything was done for slumber to know it
+	firstTry time.Time
+	tryAt    time.Time
+	pause    time.Duration
+	accused  bool // the log says who keeps S from being taken
+	since    time.Time
+	holders  map[string]int32 // transactions to wait for, and their processes
+	lookAt   time.Time
+	named    string          // the one that Health names
+	logged   map[string]bool // those that the log has named
 }
 
 // keepSleepers brings S in line with what Sleep asked for, and watches those that held U when it was taken.
@@ -78,7 +81,7 @@ func (b *bell) releaseSleepers(ctx context.Context) error {
 			return fmt.Errorf("release sleepers' lock: %w", err)
 		}
 	}
-	*s = sleepers{announced: s.announced}
+	*s = sleepers{logged: s.logged, accused: s.accused}
 	return nil
 }
 
@@ -96,10 +99,14 @@ func (b *bell) takeSleepers(ctx context.Context) error {
 		}
 		s.held = append(s.held, taken...)
 		if len(s.held) < len(sleepersKeys()) {
+			if s.pause == 0 {
+				s.firstTry = time.Now()
+			}
 			s.pause = min(max(2*s.pause, minTakePause), maxTakePause)
 			s.tryAt = time.Now().Add(s.pause)
-			return nil
+			return b.accuse(statement)
 		}
+		s.accused = false
 	}
 	var free bool
 	err := b.link.conn.QueryRow(statement, sqlUnannounced, b.config.Schema).Scan(&b.jobs, &free)
@@ -127,6 +134,27 @@ func (b *bell) takeSleepers(ctx context.Context) error {
 	return nil
 }
 
+// accuse says in the log, once, which session has kept a key of S for itself for long. No insert's probe does.
+func (b *bell) accuse(ctx context.Context) error {
+	s := &b.sleepers
+	if s.accused || time.Since(s.firstTry) < longHolder {
+		return nil
+	}
+	var process int32
+	var application string
+	err := b.link.conn.QueryRow(ctx, sqlIntruder, s.jobs).Scan(&process, &application)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("name holder of sleepers' lock: %w", err)
+	}
+	s.accused = true
+	b.logger.Warn().Int32("pid", process).Str("application_name", application).
+		Msg("a session holds the sleepers' lock for itself: polling instead of sleeping until it lets go")
+	return nil
+}
+
 // lookAtHolders sees which of those that held U still do.
 func (b *bell) lookAtHolders(ctx context.Context) error {
 	s := &b.sleepers
@@ -146,7 +174,7 @@ func (b *bell) lookAtHolders(ctx context.Context) error {
 	if waited < longHolder {
 		return nil
 	}
-	return b.nameHolders(statement, waited)
+	return b.nameHolder(statement, waited)
 }
 
 // remaining returns those of before that are still present, and whether any has ended. Being prepared may change a
@@ -181,29 +209,31 @@ func (b *bell) readHolders(ctx context.Context) (map[string]int32, error) {
 	return holders, nil
 }
 
-// nameHolders says who keeps U for long, once in the log, and for as long as it lasts in Health.
-func (b *bell) nameHolders(ctx context.Context, waited time.Duration) error {
+// nameHolder says who keeps U for long: in Health one for as long as it lasts, and then another, each once in the log. One at a
+// time, as there may be hundreds.
+func (b *bell) nameHolder(ctx context.Context, waited time.Duration) error {
 	s := &b.sleepers
-	for _, name := range slices.Sorted(maps.Keys(s.holders)) {
-		if s.announced[name] {
-			continue
-		}
-		if s.announced == nil || len(s.announced) > 100 {
-			s.announced = map[string]bool{}
-		}
-		s.announced[name] = true
-		process := s.holders[name]
-		application := ""
-		if err := b.link.conn.QueryRow(ctx, sqlSession, process).Scan(&application); err != nil && !errors.Is(err, pgx.ErrNoRows) {
-			return fmt.Errorf("name holder of unannounced lock: %w", err)
-		}
-		who := fmt.Sprintf("process %d (%s)", process, application)
-		if process == 0 {
-			who = "a prepared transaction"
-		}
-		b.slumber.heldUpBy(who)
-		b.logger.Warn().Int32("pid", process).Str("application_name", application).Dur("age_ms", waited).
-			Msg("a transaction that has inserted jobs is open for long: they run when it ends")
+	if _, lasts := s.holders[s.named]; lasts || len(s.holders) == 0 {
+		return nil
 	}
+	name := slices.Min(slices.Collect(maps.Keys(s.holders)))
+	process, application := s.holders[name], ""
+	err := b.link.conn.QueryRow(ctx, sqlSession, process).Scan(&application)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("name holder of unannounced lock: %w", err)
+	}
+	who := fmt.Sprintf("process %d (%s)", process, application)
+	if process == 0 {
+		who = "a prepared transaction"
+	}
+	s.named = name
+	b.slumber.heldUpBy(who)
+	if s.logged[name] {
+		return nil
+	}
+	maps.DeleteFunc(s.logged, func(name string, _ bool) bool { _, lasts := s.holders[name]; return !lasts })
+	s.logged[name] = true
+	b.logger.Warn().Int32("pid", process).Str("application_name", application).Dur("waited_ms", waited).Int("transactions", len(s.holders)).
+		Msg("a transaction that has inserted jobs is open for long: they run when it ends")
 	return nil
 }

@@ -41,6 +41,15 @@ SELECT virtualtransaction, coalesce(pid, 0) FROM pg_catalog.pg_locks
 WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted AND objsubid = 2 AND objid = 0 AND classid = $1::oid
   AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())`
 
+	// Who holds a key of S alone, of those that nobody holds shared.
+	sqlIntruder = `
+SELECT l.pid, coalesce(a.application_name, '')
+FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.mode = 'ExclusiveLock' AND l.granted AND l.objsubid = 2 AND l.classid = $1::oid
+  AND l.objid >= '4294967288'::oid -- -8 as an oid
+  AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+LIMIT 1`
+
 	// What a session says of itself, for the log. Since when its transaction is open isn't shown to every role.
 	sqlSession = `SELECT coalesce(application_name, '') FROM pg_catalog.pg_stat_activity WHERE pid = $1`
 )

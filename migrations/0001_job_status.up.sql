@@ -66,6 +66,10 @@ BEGIN
     IF jobs.relpersistence <> 'p' THEN
       clashes := clashes || 'table jobs is unlogged: a crash would empty it (ALTER TABLE jobs SET LOGGED)'::text;
     END IF;
+    -- Triggers of statements fire for the table that a statement names; claims find rows by ctid, which each table has of its own.
+    IF EXISTS (SELECT FROM pg_catalog.pg_inherits WHERE jobs.oid IN (inhparent, inhrelid)) THEN
+      clashes := clashes || 'table jobs is a partition, or inherits from or to another table: inserts into that one would not ring, and claims mix up their rows'::text;
+    END IF;
     IF jobs.relforcerowsecurity THEN
       clashes := clashes || 'table jobs has FORCE ROW LEVEL SECURITY, which hides its rows from enqueue_job (ALTER TABLE jobs NO FORCE ROW LEVEL SECURITY)'::text;
     END IF;

@@ -110,6 +110,7 @@ func TestAdoptKeepsTheApplicationsRights(t *testing.T) {
 
 func TestClashesAreListedAndNothingIsChanged(t *testing.T) {
 	t.Parallel()
+	const inherits = "table jobs is a partition, or inherits from or to another table: inserts into that one would not ring, and claims mix up their rows"
 	for name, test := range map[string]struct {
 		setup string
 		want  []string
@@ -153,7 +154,14 @@ func TestClashesAreListedAndNothingIsChanged(t *testing.T) {
 		"not enum":   {`CREATE DOMAIN job_status AS text`, []string{"type job_status exists and is not an enum"}},
 		"view":       {`CREATE VIEW jobs AS SELECT 1 AS id`, []string{"jobs exists and is not an ordinary table"}},
 		"partitions": {`CREATE TABLE jobs (id uuid) PARTITION BY HASH (id)`, []string{"jobs exists and is not an ordinary table"}},
-		"unlogged":   {recipe + `ALTER TABLE jobs SET UNLOGGED, FORCE ROW LEVEL SECURITY`, []string{"table jobs is unlogged: a crash would empty it (ALTER TABLE jobs SET LOGGED)", "table jobs has FORCE ROW LEVEL SECURITY, which hides its rows from enqueue_job (ALTER TABLE jobs NO FORCE ROW LEVEL SECURITY)"}},
+		"partition": {`CREATE TABLE all_jobs (id uuid NOT NULL) PARTITION BY HASH (id); ` + strings.Replace(recipe, "ALTER TABLE jobs ENABLE", `
+			ALTER TABLE all_jobs ADD type text NOT NULL, ADD payload jsonb NOT NULL, ADD status job_status NOT NULL, ADD priority int NOT NULL,
+			  ADD attempts int NOT NULL, ADD max_attempts int NOT NULL, ADD error text, ADD created_at timestamptz,
+			  ADD updated_at timestamptz, ADD scheduled_for timestamptz, ADD completed_at timestamptz;
+			ALTER TABLE all_jobs ATTACH PARTITION jobs FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+			ALTER TABLE jobs ENABLE`, 1), []string{inherits}},
+		"child":    {recipe + `CREATE TABLE old_jobs () INHERITS (jobs)`, []string{inherits}},
+		"unlogged": {recipe + `ALTER TABLE jobs SET UNLOGGED, FORCE ROW LEVEL SECURITY`, []string{"table jobs is unlogged: a crash would empty it (ALTER TABLE jobs SET LOGGED)", "table jobs has FORCE ROW LEVEL SECURITY, which hides its rows from enqueue_job (ALTER TABLE jobs NO FORCE ROW LEVEL SECURITY)"}},
 		"rights": {recipe + `ALTER TABLE jobs DISABLE ROW LEVEL SECURITY; GRANT INSERT ON jobs TO PUBLIC`,
 			[]string{"row security of table jobs is off and PUBLIC has rights on it, which pgbell would cut off: ALTER TABLE jobs ENABLE ROW LEVEL SECURITY and CREATE POLICY for it, or REVOKE them"}},
 		"keys": {recipe + `ALTER TABLE jobs ADD COLUMN unique_key text; INSERT INTO jobs (type, payload, unique_key) VALUES ('a', '{}', 'k'), ('a', '{}', 'k'), ('b', '{}', 'k')`,

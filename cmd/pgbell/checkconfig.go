@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
@@ -71,24 +73,23 @@ func (a *app) checkForRun(settings *config.Config) error {
 }
 
 func (a *app) checkDatabase(ctx context.Context, settings *config.Config) error {
-	if err := a.withConn(ctx, settings, func(*pgx.Conn) error { return nil }); err != nil {
-		return err
-	}
-	if direct := settings.Database.ListenURL; direct != "" && direct != settings.Database.URL {
-		return a.checkListen(ctx, settings)
-	}
-	return nil
+	return a.withConn(ctx, settings, func(conn *pgx.Conn) error {
+		if direct := settings.Database.ListenURL; direct != "" && direct != settings.Database.URL {
+			return a.checkListen(ctx, settings, conn)
+		}
+		return nil
+	})
 }
 
 // checkListen looks whether both URLs lead to one database: a bell in another one rings for nobody.
-func (a *app) checkListen(ctx context.Context, settings *config.Config) error {
-	conn, err := a.connConfig(settings, settings.Database.ListenURL, "pgbell command")
+func (a *app) checkListen(ctx context.Context, settings *config.Config, conn *pgx.Conn) error {
+	target, err := a.connConfig(settings, settings.Database.ListenURL, "pgbell command")
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	direct, err := pgx.ConnectConfig(ctx, conn)
+	direct, err := pgx.ConnectConfig(ctx, target)
 	if err != nil {
 		return fmt.Errorf("database.listen_url: %w", &connectError{err: err})
 	}
@@ -96,7 +97,32 @@ func (a *app) checkListen(ctx context.Context, settings *config.Config) error {
 	if err := migrations.Check(ctx, direct, settings.Database.Schema); err != nil {
 		return fmt.Errorf("database.listen_url: %w", err)
 	}
+	same, err := sameDatabase(ctx, conn, direct)
+	if err != nil {
+		return fmt.Errorf("database.listen_url: %w", err)
+	}
+	if !same {
+		return &failure{code: exitUsage, err: errors.New("database.listen_url leads to another database than database.url"),
+			hint: "inserts would wake nobody: name the same server and database in both"}
+	}
 	return nil
+}
+
+// sameDatabase: a lock that one takes is seen by the other.
+func sameDatabase(ctx context.Context, one, other *pgx.Conn) (same bool, err error) {
+	tx, err := one.Begin(ctx)
+	if err != nil {
+		return false, fmt.Errorf("compare databases: %w", err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	first, second := rand.Int32(), rand.Int32()
+	if _, err := tx.Exec(ctx, sqlMark, first, second); err != nil {
+		return false, fmt.Errorf("compare databases: %w", err)
+	}
+	if err := other.QueryRow(ctx, sqlMarked, first, second).Scan(&same); err != nil {
+		return false, fmt.Errorf("compare databases: %w", err)
+	}
+	return same, nil
 }
 
 func (a *app) printChecked(settings *config.Config, reached, asJSON bool) error {

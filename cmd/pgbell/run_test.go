@@ -255,6 +255,44 @@ func TestRunEndsItsJobsAtSIGTERM(t *testing.T) {
 	awaitStatus(t, pool, waiting, "pending")
 }
 
+// Readiness tells whether inserts ring, and whom their end is waited for.
+func TestReadinessTellsOfTheBell(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Migrated(t)
+	pool := pgtest.Pool(t, url)
+	open, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = open.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err := open.Exec(t.Context(), "SET LOCAL application_name = 'nightly-import'; INSERT INTO jobs (type) VALUES ('t')"); err != nil {
+		t.Fatal(err)
+	}
+	s := runSidecar(t, url, "handlers: {t: {subprocess: {command: ['true']}}}\n")
+	s.awaitReady()
+	told := func(what, holder string) {
+		t.Helper()
+		eventually(t, what, func() bool {
+			_, body := s.get("/readyz")
+			var answer struct {
+				Bell struct {
+					Asleep   bool   `json:"asleep"`
+					HeldUpBy string `json:"held_up_by"`
+				} `json:"bell"`
+			}
+			if err := json.Unmarshal([]byte(body), &answer); err != nil {
+				t.Fatalf("%v: %s", err, body)
+			}
+			return answer.Bell.Asleep && strings.Contains(answer.Bell.HeldUpBy, holder) && (holder != "" || answer.Bell.HeldUpBy == "")
+		})
+	}
+	told("the open transaction is named", "nightly-import")
+	if err := open.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	told("it is forgotten", "")
+}
+
 func TestRunExitsAtOnceAtTheSecondSignal(t *testing.T) {
 	t.Parallel()
 	for signal, want := range map[syscall.Signal]int{syscall.SIGTERM: 143, syscall.SIGINT: 130} {
@@ -404,6 +442,25 @@ func TestConsoleLogEscapes(t *testing.T) {
 }
 
 // A transaction pooler in front of the work must not see prepared statements or foreign startup parameters.
+// A bell in another database would be heard, and ring for nobody.
+func TestListenURLIsOfTheSameDatabase(t *testing.T) {
+	t.Parallel()
+	one, other := pgtest.Migrated(t), pgtest.Migrated(t)
+	for _, test := range []struct {
+		name, url, listen string
+		same              bool
+	}{
+		{"through a pooler", throughPooler(t, one), one, true},
+		{"another database", one, other, false},
+	} {
+		settings := loadText(t, fmt.Sprintf("database: {url: %q, listen_url: %q}\n", test.url, test.listen))
+		err := (&app{}).checkDatabase(t.Context(), settings)
+		if same := err == nil; same != test.same || !same && !strings.Contains(err.Error(), "another database") {
+			t.Errorf("%s: %v", test.name, err)
+		}
+	}
+}
+
 func TestPooledConnections(t *testing.T) {
 	t.Parallel()
 	a := &app{}

@@ -31,6 +31,11 @@ FROM {schema}.job_errors e WHERE e.job_id = $1::uuid ORDER BY e.failed_at DESC L
 	// sqlProcess tells which process of the server answers.
 	sqlProcess = `SELECT pg_catalog.pg_backend_pid()`
 
+	// sqlMark takes an advisory lock until the transaction ends, and sqlMarked says whether somebody in this database holds it.
+	sqlMark   = `SELECT pg_advisory_xact_lock_shared($1::int4, $2::int4)`
+	sqlMarked = `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND classid = $1::int4::oid AND objid = $2::int4::oid
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`
+
 	// sqlBacklog counts pending jobs and finds the oldest due one for each type. It hops from type to type, and within one
 	// from priority to priority, on the index jobs_claim, and counts no further than $2: its cost is bounded by $1 types,
 	// $2 rows and $3 priorities of each. The last row, with a null type, counts what is left after $1 types.
