@@ -1,0 +1,50 @@
+package dispatch_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/pgbell/pgbell/dispatch"
+	"github.com/pgbell/pgbell/dispatch/gofunc"
+)
+
+type recheck func(ctx context.Context, thorough bool) (found bool, err error)
+
+// scriptedBell is heard, never rings, and sleeps as a test says.
+type scriptedBell func(context.Context, recheck) (asleep bool, err error)
+
+func (scriptedBell) Rings() <-chan struct{}   { return nil }
+func (scriptedBell) Cancels() <-chan struct{} { return nil }
+func (scriptedBell) Awake()                   {}
+func (scriptedBell) Deaf() bool               { return false }
+func (b scriptedBell) Sleep(ctx context.Context, again func(context.Context, bool) (bool, error)) (bool, error) {
+	return b(ctx, again)
+}
+
+// A slot that is freed after the last look, and before the rest that follows it, ends that rest.
+func TestSlotFreedWhileFallingAsleep(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	release := make(chan struct{})
+	slept := false
+	f.exec(`INSERT INTO jobs (type) VALUES ('one by one'), ('one by one')`)
+	f.start(dispatch.Config{
+		Poll: time.Hour,
+		Types: map[string]dispatch.Type{
+			"one by one": {Concurrency: 1, Handler: gofunc.New(func(context.Context, dispatch.Job) (any, error) { <-release; return nil, nil })},
+			"other":      {Handler: gofunc.New(nothing)},
+		},
+		Bell: scriptedBell(func(ctx context.Context, again recheck) (bool, error) {
+			found, err := again(ctx, true)
+			if found || err != nil || slept {
+				return !found, err
+			}
+			slept = true
+			close(release)
+			f.eventually("the first job completes", func() bool { return f.count(`SELECT count(*) FROM jobs WHERE status = 'completed'`) == 1 })
+			return true, nil
+		}),
+	})
+	f.eventually("both complete", func() bool { return f.count(`SELECT count(*) FROM jobs WHERE status = 'completed'`) == 2 })
+}
