@@ -149,8 +149,8 @@ func (d *Dispatcher) idle(ctx, jobs context.Context, got claimed, next time.Dura
 		case asleep:
 			d.rest(ctx, next, by)
 			return nil
-		case !found || d.draining:
-			return nil
+		case !found || d.draining || d.levels.walkIn(walkRung, time.Now()) <= 0:
+			return nil // a flow that each poll finds jobs of must not keep walks from being made
 		}
 	}
 }

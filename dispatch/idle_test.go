@@ -48,3 +48,31 @@ func TestSlotFreedWhileFallingAsleep(t *testing.T) {
 	})
 	f.eventually("both complete", func() bool { return f.count(`SELECT count(*) FROM jobs WHERE status = 'completed'`) == 2 })
 }
+
+// While each poll of an awake bell finds jobs, those that claims by levels miss are found too.
+func TestSteadyFlowHidesNothing(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.start(dispatch.Config{
+		Poll:  time.Hour,
+		Types: map[string]dispatch.Type{"flow": {Handler: gofunc.New(nothing)}, "*": {Handler: gofunc.New(nothing)}},
+		Bell: scriptedBell(func(ctx context.Context, again recheck) (bool, error) {
+			for {
+				if _, err := f.pool.Exec(ctx, `INSERT INTO jobs (type) VALUES ('flow')`); err != nil {
+					return false, err
+				}
+				if found, err := again(ctx, false); found || err != nil {
+					return false, err
+				}
+			}
+		}),
+	})
+	f.eventually("jobs flow", func() bool { return f.count(`SELECT count(*) FROM jobs WHERE status = 'completed'`) > 10 })
+	for _, missed := range []string{
+		`INSERT INTO jobs (type) VALUES ('new') RETURNING id`,
+		`INSERT INTO jobs (type, priority) VALUES ('flow', 3) RETURNING id`,
+		`INSERT INTO jobs (type, scheduled_for) VALUES ('flow', now() - interval '1 h') RETURNING id`,
+	} {
+		f.until(f.insert(missed), "completed")
+	}
+}
