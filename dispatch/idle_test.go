@@ -76,3 +76,13 @@ func TestSteadyFlowHidesNothing(t *testing.T) {
 		f.until(f.insert(missed), "completed")
 	}
 }
+
+// The first times that Postgres knows, before which a claim can't begin, are no obstacle.
+func TestJobsDueInTheBeginning(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.start(dispatch.Config{Types: map[string]dispatch.Type{"*": {Handler: gofunc.New(nothing)}}})
+	for _, due := range []string{"4714-11-24 00:00:00+00 BC", "4714-11-24 00:00:00.3+00 BC", "0001-01-01 00:00:00+00", "now"} {
+		f.until(f.insert(`INSERT INTO jobs (type, scheduled_for) VALUES ('old', $1::text::timestamptz) RETURNING id`, due), "completed")
+	}
+}

@@ -38,6 +38,9 @@ const (
 	maxWalkSpacing = 2 * time.Second
 )
 
+// firstTime is the first one that Postgres knows.
+var firstTime = time.Date(-4713, time.November, 24, 0, 0, 0, 0, time.UTC)
+
 type levelKey struct {
 	jobType  string
 	priority int32
@@ -142,11 +145,11 @@ func (c *levelClaim) add(one *level) {
 	c.levels = append(c.levels, one)
 	c.levelTypes, c.priorities = append(c.levelTypes, one.jobType), append(c.priorities, one.priority)
 	due, id := pgtype.Timestamptz{Time: one.after.due, Valid: true}, pgtype.UUID{Bytes: one.after.id.Bytes, Valid: true}
-	switch {
-	case one.after.due.IsZero():
-		due = pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}
-	case !one.behind:
+	if !one.behind {
 		due.Time = due.Time.Add(-markLag)
+	}
+	if one.after.due.IsZero() || due.Time.Before(firstTime) {
+		due = pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}
 	}
 	c.dues, c.ids = append(c.dues, due), append(c.ids, id)
 }
