@@ -77,6 +77,37 @@ func TestSteadyFlowHidesNothing(t *testing.T) {
 	}
 }
 
+// asleepAtOnce is a bell that never rings and never looks.
+func asleepAtOnce(context.Context, recheck) (bool, error) { return true, nil }
+
+// Where there are more levels than one walk goes over, and none of what it has found is due, or not all that is.
+func TestWalksGoOnWhereOneWasCutShort(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ future, due, handled string }{
+		"types": {
+			`INSERT INTO jobs (type, scheduled_for) SELECT 'm' || n, now() + interval '1 h' FROM generate_series(1, 6000) n`,
+			`INSERT INTO jobs (type) VALUES ('a'), ('z')`, "*",
+		},
+		"priorities": {
+			`INSERT INTO jobs (type, priority, scheduled_for) SELECT 'm', n, now() + interval '1 h' FROM generate_series(1, 6000) n`,
+			`INSERT INTO jobs (type, priority) VALUES ('m', 7000), ('m', -1)`, "m",
+		},
+		"priorities of any type": {
+			`INSERT INTO jobs (type, priority, scheduled_for) SELECT 'm', n, now() + interval '1 h' FROM generate_series(1, 6000) n`,
+			`INSERT INTO jobs (type, priority) VALUES ('m', 7000), ('m', -1)`, "*",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			f.exec(test.future)
+			f.exec(test.due)
+			f.start(dispatch.Config{Bell: scriptedBell(asleepAtOnce), Poll: time.Hour, Types: map[string]dispatch.Type{test.handled: {Handler: gofunc.New(nothing)}}})
+			f.eventually("both complete", func() bool { return f.count(`SELECT count(*) FROM jobs WHERE status = 'completed'`) == 2 })
+		})
+	}
+}
+
 // The first times that Postgres knows, before which a claim can't begin, are no obstacle.
 func TestJobsDueInTheBeginning(t *testing.T) {
 	t.Parallel()

@@ -23,7 +23,8 @@ type levels struct {
 	asked  bool      // something may have come since the last walk that claims miss
 	walked time.Time // when the last walk ended
 	took   time.Duration
-	cursor string // where the next walk begins, if the last was cut short
+	named  tour
+	others tour
 }
 
 const (
@@ -54,6 +55,8 @@ type level struct {
 	behind bool
 	// head is when the first job is due, by our clock, as of the last walk; zero if there was none, or it was claimed.
 	head time.Time
+	// seen is when a walk last found a job of it.
+	seen time.Time
 }
 
 // place is the due time and id of a job.
@@ -223,27 +226,27 @@ type head struct {
 	in time.Duration // until it is due
 }
 
-// walkedOver takes what a walk has found of the levels that covers says it has looked at. It returns how long it is until the first
-// of these jobs is due, not positive if one is.
-func (l *levels) walkedOver(heads []head, covers func(jobType string) bool, now time.Time) (next time.Duration) {
-	next = 24 * time.Hour
-	found := make(map[levelKey]bool, len(heads))
+// walkedOver takes what a step of a tour has found. At the end of the tour, those levels that covers says it went over, and that it has
+// not found, are known to have no jobs. (Which types a single step has covered only the database can tell, by its collation.)
+// It returns how long it is until the first of these jobs is due, not positive if one is.
+func (l *levels) walkedOver(heads []head, t *tour, covers func(jobType string) bool, now time.Time) (next time.Duration) {
+	next = farAhead
 	for _, h := range heads {
-		found[h.levelKey] = true
 		one := l.byKey[h.levelKey]
 		if one == nil {
 			one = l.add(h.levelKey)
 		}
-		one.head = now.Add(h.in)
+		one.head, one.seen = now.Add(h.in), now
 		if !one.after.before(h.place) || one.after.due.IsZero() {
 			one.after, one.behind = h.place.justBefore(), true
 		}
 		next = min(next, h.in)
 	}
+	ended := len(heads) < walkStep
 	var due, rest []*level
 	for _, from := range [][]*level{l.due, l.rest} {
 		for _, one := range from {
-			if !found[one.levelKey] && covers(one.jobType) {
+			if ended && one.seen.Before(t.began) && covers(one.jobType) {
 				one.head = time.Time{}
 			}
 			if !one.head.IsZero() && !one.head.After(now) {
@@ -258,12 +261,15 @@ func (l *levels) walkedOver(heads []head, covers func(jobType string) bool, now 
 	})
 	l.due, l.rest = due, rest
 	l.forget()
+	if ended {
+		*t = tour{}
+	}
 	return next
 }
 
 // nextHead is how long it is until the first job is due of the levels that c left out and that a walk found future jobs of.
 func (l *levels) nextHead(c levelClaim, now time.Time) time.Duration {
-	next := 24 * time.Hour
+	next := farAhead
 	for _, from := range [][]*level{l.due, l.rest} {
 		for _, one := range from {
 			if !one.head.IsZero() && !slices.Contains(c.levels, one) {

@@ -41,7 +41,7 @@ func TestClaimsFollowTheWalk(t *testing.T) {
 	}
 	next := l.walkedOver([]head{
 		headOf("a", 0, -time.Second, now), headOf("b", 7, -time.Minute, now), headOf("c", 0, -2*time.Second, now), headOf("d", 9, time.Hour, now),
-	}, everything, now)
+	}, &tour{began: now}, everything, now)
 	if next != -time.Minute {
 		t.Errorf("the first is due in %s", next)
 	}
@@ -72,7 +72,7 @@ func TestClaimsFollowTheWalk(t *testing.T) {
 	}
 
 	// A job that turned up before the mark.
-	l.walkedOver([]head{headOf("b", 7, -time.Hour, now.Add(-time.Hour))}, everything, now)
+	l.walkedOver([]head{headOf("b", 7, -time.Hour, now.Add(-time.Hour))}, &tour{began: now}, everything, now)
 	c = l.claim(w)
 	if c.levels[0].levelKey != (levelKey{"b", 7}) || !c.dues[0].Time.Before(now.Add(-time.Hour)) {
 		t.Errorf("it claims %v from %v on, after a walk that found an older job", keysOf(c), c.dues[0].Time)
@@ -88,7 +88,7 @@ func TestClaimsAreBounded(t *testing.T) {
 	for i := range 10_000 {
 		heads = append(heads, headOf(fmt.Sprint("t", i), 0, -time.Duration(i+1)*time.Second, now))
 	}
-	l.walkedOver(heads, everything, now)
+	l.walkedOver(heads, &tour{began: now}, everything, now)
 	for claims := 0; l.more(w); claims++ {
 		c := l.claim(w)
 		if len(c.levels) > claimLevels {

@@ -119,26 +119,24 @@ FROM unnest($1::text[], $2::int[]) AS l(type, priority) CROSS JOIN LATERAL (
   ORDER BY j.scheduled_for LIMIT 1
 ) n`
 
-// The first job of each level of the types $1, at most $2 levels: the first job of a type, and then the first with a lower
-// priority again and again, one probe of jobs_claim each. Takes no locks, so it also sees jobs that a claim has to pass over
-// because another transaction has them locked.
+// The first job of each level of the types $1 with a priority below $3, at most $2 levels: the first job of a type, and then the
+// first with a lower priority again and again, one probe of jobs_claim each. Takes no locks, so it also sees jobs that a claim has
+// to pass over because another transaction has them locked.
 const walkSQL = `WITH RECURSIVE head (type, priority, due, id) AS (
-  SELECT h.type, h.priority, h.scheduled_for, h.id FROM unnest($1::text[]) AS l(type) CROSS JOIN LATERAL (
-    SELECT j.type, j.priority, j.scheduled_for, j.id FROM {schema}.jobs j
-    WHERE j.status = 'pending' AND j.type = l.type ORDER BY j.priority DESC, j.scheduled_for, j.id LIMIT 1
-  ) h WHERE ` + notPausedSQL + `
+  SELECT l.type, l.below, NULL::timestamptz, NULL::uuid FROM unnest($1::text[], $3::int8[]) AS l(type, below) WHERE ` + notPausedSQL + `
   UNION ALL
   SELECT h.type, n.priority, n.scheduled_for, n.id FROM head h CROSS JOIN LATERAL (
-    SELECT j.priority, j.scheduled_for, j.id FROM {schema}.jobs j
+    SELECT j.priority::int8, j.scheduled_for, j.id FROM {schema}.jobs j
     WHERE j.status = 'pending' AND j.type = h.type AND j.priority < h.priority ORDER BY j.priority DESC, j.scheduled_for, j.id LIMIT 1
   ) n
 )
-SELECT h.type, h.priority, h.due, h.id, extract(epoch FROM h.due - clock_timestamp())::float8 FROM head h LIMIT $2::int`
+SELECT h.type, h.priority::int4, h.due, h.id, extract(epoch FROM h.due - clock_timestamp())::float8 FROM head h
+WHERE h.due IS NOT NULL LIMIT $2::int`
 
-// The same for all types after $3 but $1: after the last priority of a type comes the first of the next.
+// The same for all types but $1, from the level of type $3 and priority $4 on, which is left out: after the last priority of a
+// type comes the first of the next.
 const walkOthersSQL = `WITH RECURSIVE head (type, priority, due, id) AS (
-  (SELECT j.type, j.priority, j.scheduled_for, j.id FROM {schema}.jobs j
-   WHERE j.status = 'pending' AND j.type > $3::text ORDER BY j.type, j.priority DESC, j.scheduled_for, j.id LIMIT 1)
+  SELECT $3::text, $4::int4, NULL::timestamptz, NULL::uuid
   UNION ALL
   SELECT n.type, n.priority, n.scheduled_for, n.id FROM head h CROSS JOIN LATERAL (
     (SELECT j.type, j.priority, j.scheduled_for, j.id FROM {schema}.jobs j
@@ -151,7 +149,7 @@ const walkOthersSQL = `WITH RECURSIVE head (type, priority, due, id) AS (
   ) n
 )
 SELECT l.type, l.priority, l.due, l.id, extract(epoch FROM l.due - clock_timestamp())::float8 FROM head l
-WHERE l.type <> ALL ($1::text[]) AND ` + notPausedSQL + ` LIMIT $2::int`
+WHERE l.due IS NOT NULL AND l.type <> ALL ($1::text[]) AND ` + notPausedSQL + ` LIMIT $2::int`
 
 // $1 ids, $2 leases, $3 results: a JSON object by lease, or null. The fence: a job is settled by the holder of its current
 // lease alone. Index: the primary key. (The cast keeps the planner, who thinks that next to nothing is ever processing, from
