@@ -112,14 +112,24 @@ type levelClaim struct {
 	ids        []pgtype.UUID
 }
 
-// claim chooses the levels of a claim: those with due jobs, in their order; where there are none, those that had some last.
+// claim chooses the levels of a claim: the first of those with due jobs, then those that had some last. By priority, as those
+// that had none at the last walk may have some now.
 func (l *levels) claim(w wants) (c levelClaim) {
+	l.choose(&c, w)
+	slices.SortStableFunc(c.levels, func(a, b *level) int { return cmp.Compare(b.priority, a.priority) })
+	for _, one := range c.levels {
+		c.add(one)
+	}
+	return c
+}
+
+func (l *levels) choose(c *levelClaim, w wants) {
 	room := w.room()
 	seen := map[string]bool{}
 	for _, from := range [][]*level{l.due, l.rest} {
 		for _, one := range from {
 			if len(c.levels) == claimLevels {
-				return c
+				return
 			}
 			most, other := room(one.jobType)
 			if most <= 0 {
@@ -129,10 +139,9 @@ func (l *levels) claim(w wants) (c levelClaim) {
 				seen[one.jobType] = true
 				c.types, c.most, c.others = append(c.types, one.jobType), append(c.most, most), append(c.others, other)
 			}
-			c.add(one)
+			c.levels = append(c.levels, one)
 		}
 	}
-	return c
 }
 
 // more reports whether there are due jobs, as of the last walk, that there is room for.
@@ -145,7 +154,6 @@ func (l *levels) more(w wants) bool {
 }
 
 func (c *levelClaim) add(one *level) {
-	c.levels = append(c.levels, one)
 	c.levelTypes, c.priorities = append(c.levelTypes, one.jobType), append(c.priorities, one.priority)
 	due, id := pgtype.Timestamptz{Time: one.after.due, Valid: true}, pgtype.UUID{Bytes: one.after.id.Bytes, Valid: true}
 	if !one.behind {
