@@ -28,9 +28,12 @@ type claimed struct {
 	waited time.Duration
 }
 
-// claim claims what there is room for, in the levels that are known, and starts it. It goes on although ctx is done: a
+// claim claims what there is room for, in the levels that are known, and starts it. Once sent it goes on although ctx is done: a
 // claim whose answer is not heard would leave jobs with a holder that doesn't know of them.
 func (d *Dispatcher) claim(ctx, jobs context.Context, w wants) (claimed, error) {
+	if err := ctx.Err(); err != nil {
+		return claimed{}, err // it may have been done by the end of a wait for slots, or for others to be faster
+	}
 	by := d.levels.claim(w)
 	if w.nothing() || len(by.levels) == 0 {
 		return claimed{}, nil
