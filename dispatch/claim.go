@@ -125,7 +125,7 @@ func (d *Dispatcher) releaseClaimConn() {
 // since the last claim, which took all that were.
 func (d *Dispatcher) nextDue(ctx context.Context, w wants) (time.Duration, error) {
 	by := d.levels.claim(w)
-	next := d.levels.nextHead(by, time.Now())
+	next := d.levels.nextHead(by, w, time.Now())
 	if len(by.levels) == 0 {
 		return next, nil
 	}

@@ -275,12 +275,17 @@ func (l *levels) walkedOver(heads []head, t *tour, covers func(jobType string) b
 	return next
 }
 
-// nextHead is how long it is until the first job is due of the levels that c left out and that a walk found future jobs of.
-func (l *levels) nextHead(c levelClaim, now time.Time) time.Duration {
+// nextHead is how long it is until the first job is due of the levels that there is room for, that c left out, and that a walk
+// found jobs of.
+func (l *levels) nextHead(c levelClaim, w wants, now time.Time) time.Duration {
 	next := farAhead
+	room := w.room()
 	for _, from := range [][]*level{l.due, l.rest} {
 		for _, one := range from {
-			if !one.head.IsZero() && !slices.Contains(c.levels, one) {
+			if one.head.IsZero() || slices.Contains(c.levels, one) {
+				continue
+			}
+			if most, _ := room(one.jobType); most > 0 {
 				next = min(next, one.head.Sub(now))
 			}
 		}

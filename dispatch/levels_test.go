@@ -67,8 +67,11 @@ func TestClaimsFollowTheWalk(t *testing.T) {
 	if l.rest[0].levelKey != (levelKey{"b", 7}) || c.levels[1] != l.rest[0] || c.dues[1].Time != now.Add(time.Minute-markLag) {
 		t.Errorf("it claims %v, from %v on: want the one that had jobs last, with a lag", keysOf(c), c.dues[1].Time)
 	}
-	if got := l.nextHead(levelClaim{}, now); got != time.Hour {
+	if got := l.nextHead(levelClaim{}, w, now); got != time.Hour {
 		t.Errorf("the next job is due in %s, want that of d", got)
+	}
+	if got := l.nextHead(levelClaim{}, wants{types: []string{"a"}, most: []int32{5}, slots: 5}, now); got != farAhead {
+		t.Errorf("the next job that there is room for is due in %s, want none", got)
 	}
 
 	// A job that turned up before the mark.
