@@ -245,7 +245,10 @@ func (l *levels) walkedOver(heads []head, t *tour, covers func(jobType string) b
 			one = l.add(h.levelKey)
 		}
 		one.head, one.seen = now.Add(h.in), now
-		if !one.after.before(h.place) || one.after.due.IsZero() {
+		switch before := one.after.before(h.place); {
+		case h.in > 0 && !before:
+			one.after = place{} // the clock was set back; what becomes due before this job is still to come
+		case h.in <= 0 && (!before || one.after.due.IsZero()):
 			one.after, one.behind = h.place.justBefore(), true
 		}
 		next = min(next, h.in)

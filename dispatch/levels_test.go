@@ -82,6 +82,24 @@ func TestClaimsFollowTheWalk(t *testing.T) {
 	}
 }
 
+// A job that is due now is not behind the mark of a level whose first job is due later, also after the clock was set back.
+func TestFutureJobsSetNoMark(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	l := newLevels(map[string]Type{"a": {}})
+	w := wants{types: []string{"a"}, most: []int32{5}, slots: 5}
+	later := []head{headOf("a", 0, time.Hour, now.Add(time.Hour))}
+	l.walkedOver(later, &tour{began: now}, everything, now)
+	if due := l.claim(w).dues[0]; due.InfinityModifier != pgtype.NegativeInfinity {
+		t.Errorf("it claims from %v on", due)
+	}
+	l.note(l.claim(w), claimedJobs("a", 0, 1, now.Add(2*time.Hour)), false, now)
+	l.walkedOver(later, &tour{began: now}, everything, now)
+	if due := l.claim(w).dues[0]; due.InfinityModifier != pgtype.NegativeInfinity {
+		t.Errorf("with the clock set back it claims from %v on", due)
+	}
+}
+
 func TestClaimsAreBounded(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
