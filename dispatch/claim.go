@@ -28,9 +28,12 @@ type claimed struct {
 	waited time.Duration
 }
 
-// claim claims what there is room for, in the levels that are known, and starts it. It goes on although ctx is done: a
+// claim claims what there is room for, in the levels that are known, and starts it. Once sent it goes on although ctx is done: a
 // claim whose answer is not heard would leave jobs with a holder that doesn't know of them.
 func (d *Dispatcher) claim(ctx, jobs context.Context, w wants) (claimed, error) {
+	if err := ctx.Err(); err != nil {
+		return claimed{}, err // it may have been done by the end of a wait for slots, or for others to be faster
+	}
 	by := d.levels.claim(w)
 	if w.nothing() || len(by.levels) == 0 {
 		return claimed{}, nil
@@ -122,7 +125,7 @@ func (d *Dispatcher) releaseClaimConn() {
 // since the last claim, which took all that were.
 func (d *Dispatcher) nextDue(ctx context.Context, w wants) (time.Duration, error) {
 	by := d.levels.claim(w)
-	next := d.levels.nextHead(by, time.Now())
+	next := d.levels.nextHead(by, w, time.Now())
 	if len(by.levels) == 0 {
 		return next, nil
 	}
@@ -190,83 +193,6 @@ func texts(id, lease pgtype.UUID) (string, string) {
 func length(i pgtype.Interval) time.Duration {
 	const day = 24 * 60 * 60
 	return seconds(float64(i.Microseconds)/1e6 + float64(i.Days)*day + float64(i.Months)*30*day)
-}
-
-// walkStep is how many levels one walk goes over at most.
-const walkStep = 5000
-
-// walkLevels looks, without locks, for the first job of each level that there is room for. It returns how long it is until the
-// first of them is due, not positive if one is. It stops early when it has found due jobs; the next walk goes on from there.
-func (d *Dispatcher) walkLevels(ctx context.Context, w wants) (time.Duration, error) {
-	began := time.Now()
-	d.metrics.walks.Inc()
-	d.levels.asked = false
-	next, err := d.walkNamed(ctx, w)
-	if err == nil && w.any > 0 {
-		for rounds := 0; ; rounds++ {
-			from := d.levels.cursor
-			var in time.Duration
-			if in, err = d.walkOthers(ctx, w); err != nil {
-				break
-			}
-			next = min(next, in)
-			if next <= 0 || d.levels.cursor == "" && (from == "" || rounds > 0) {
-				break
-			}
-		}
-	}
-	if err != nil {
-		d.levels.asked = true
-		return 0, err
-	}
-	d.levels.walked = time.Now()
-	d.levels.took = d.levels.walked.Sub(began)
-	return next, nil
-}
-
-func (d *Dispatcher) walkNamed(ctx context.Context, w wants) (time.Duration, error) {
-	if len(w.types) == 0 {
-		return farAhead, nil
-	}
-	now := time.Now()
-	heads, err := d.heads(ctx, d.sql.walk, w.types, walkStep)
-	if err != nil {
-		return 0, err
-	}
-	return d.levels.walkedOver(heads, func(jobType string) bool { return slices.Contains(w.types, jobType) }, now), nil
-}
-
-// walkOthers goes over the levels of the default handler's types, from the cursor on, and moves the cursor.
-func (d *Dispatcher) walkOthers(ctx context.Context, w wants) (time.Duration, error) {
-	now := time.Now()
-	from := d.levels.cursor
-	heads, err := d.heads(ctx, d.sql.walkOthers, w.others, walkStep, from)
-	if err != nil {
-		return 0, err
-	}
-	d.levels.cursor = ""
-	if len(heads) == walkStep {
-		d.levels.cursor = heads[walkStep-1].jobType
-	}
-	upTo := d.levels.cursor
-	return d.levels.walkedOver(heads, func(jobType string) bool {
-		return jobType > from && (upTo == "" || jobType < upTo) && !slices.Contains(w.others, jobType)
-	}, now), nil
-}
-
-func (d *Dispatcher) heads(ctx context.Context, statement string, arguments ...any) ([]head, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout())
-	defer cancel()
-	heads, err := queryPlain(ctx, d.pool, func(row pgx.CollectableRow) (h head, err error) {
-		var in float64
-		err = row.Scan(&h.jobType, &h.priority, &h.due, &h.id, &in)
-		h.in = seconds(in)
-		return h, err
-	}, statement, arguments...)
-	if err != nil {
-		return nil, fmt.Errorf("look for due jobs: %w", err)
-	}
-	return heads, nil
 }
 
 // seconds turns the database's seconds into a Duration, within what one can hold.

@@ -38,10 +38,11 @@ func (d *Dispatcher) claimLoop(ctx, jobs context.Context) {
 func (d *Dispatcher) turn(ctx, jobs context.Context) error {
 	d.gather(ctx)
 	drain(d.lanes.freed)
-	w := d.lanes.wants(time.Now())
+	d.left = leftOut{}
+	w := d.wants()
 	if w.nothing() || !d.mayClaim() {
 		d.bell.Awake()
-		d.rest(ctx, w, restPeriod, wakeNone)
+		d.rest(ctx, restPeriod, wakeNone)
 		return nil
 	}
 	if nothing, next, err := d.peek(ctx, w); err != nil {
@@ -68,6 +69,22 @@ func (d *Dispatcher) turn(ctx, jobs context.Context) error {
 		_, err = d.walkLevels(ctx, w)
 	}
 	return err
+}
+
+// leftOut says what a turn left out for want of room. There may be room by the time that it rests, and nobody looked since.
+type leftOut struct {
+	limited bool      // a freed slot is worth another look
+	probeAt time.Time // of the next breaker; zero if none was open
+}
+
+// wants is what there is room for now. What there is none for is noted until the next turn.
+func (d *Dispatcher) wants() wants {
+	w := d.lanes.wants(time.Now())
+	d.left.limited = d.left.limited || w.limited
+	if !w.probeAt.IsZero() && (d.left.probeAt.IsZero() || w.probeAt.Before(d.left.probeAt)) {
+		d.left.probeAt = w.probeAt
+	}
+	return w
 }
 
 // gather waits, while a backlog is drained, until half of the slots are free: a claim costs nearly as much for one job as
@@ -101,7 +118,7 @@ func (d *Dispatcher) idle(ctx, jobs context.Context, got claimed, next time.Dura
 		wait = max(d.levels.walkIn(patience, time.Now()), 0)
 	}
 	if next == 0 && wait > 0 {
-		if next, err = d.nextDue(ctx, d.lanes.wants(time.Now())); err != nil {
+		if next, err = d.nextDue(ctx, d.wants()); err != nil {
 			return err
 		}
 	}
@@ -130,10 +147,10 @@ func (d *Dispatcher) idle(ctx, jobs context.Context, got claimed, next time.Dura
 		case err != nil:
 			return err
 		case asleep:
-			d.rest(ctx, d.lanes.wants(time.Now()), next, by)
+			d.rest(ctx, next, by)
 			return nil
-		case !found || d.draining:
-			return nil
+		case !found || d.draining || d.levels.walkIn(walkRung, time.Now()) <= 0:
+			return nil // a flow that each poll finds jobs of must not keep walks from being made
 		}
 	}
 }
@@ -141,7 +158,7 @@ func (d *Dispatcher) idle(ctx, jobs context.Context, got claimed, next time.Dura
 // recheck claims once more for a Bell that is falling asleep. It returns how long it is until the next job is due, or zero
 // if it didn't look for that.
 func (d *Dispatcher) recheck(ctx, jobs context.Context, thorough bool) (found bool, next time.Duration, err error) {
-	w := d.lanes.wants(time.Now())
+	w := d.wants()
 	got, err := d.claim(ctx, jobs, w)
 	if err != nil {
 		return false, 0, err
@@ -160,7 +177,7 @@ func (d *Dispatcher) recheck(ctx, jobs context.Context, thorough bool) (found bo
 // look walks, and claims what that finds due. It returns how long it is until the next job is due, or until a job that is due
 // and locked by another transaction is to be tried again: that may let go of it without a ring.
 func (d *Dispatcher) look(ctx, jobs context.Context) (found bool, next time.Duration, err error) {
-	w := d.lanes.wants(time.Now())
+	w := d.wants()
 	next, err = d.walkLevels(ctx, w)
 	if err != nil {
 		return false, 0, err
@@ -186,7 +203,8 @@ func (d *Dispatcher) look(ctx, jobs context.Context) (found bool, next time.Dura
 
 // rest waits for a ring, for a freed slot where slots are short, for next, which by is the name of, or until the next breaker
 // lets a probe through, and at most until the fallback poll.
-func (d *Dispatcher) rest(ctx context.Context, w wants, next time.Duration, by wake) {
+func (d *Dispatcher) rest(ctx context.Context, next time.Duration, by wake) {
+	w := d.wants()
 	poll := d.config.Poll
 	if d.bell.Deaf() {
 		poll = d.config.PollDeaf
@@ -194,11 +212,11 @@ func (d *Dispatcher) rest(ctx context.Context, w wants, next time.Duration, by w
 	if next > poll {
 		next, by = poll, wakePoll
 	}
-	if !w.probeAt.IsZero() && time.Until(w.probeAt) < next {
-		next, by = time.Until(w.probeAt), wakeDue
+	if probeAt := d.left.probeAt; !probeAt.IsZero() && time.Until(probeAt) < next {
+		next, by = time.Until(probeAt), wakeDue
 	}
 	freed := d.lanes.freed
-	if !w.limited && !w.nothing() {
+	if !d.left.limited && !w.nothing() {
 		freed = nil
 	}
 	timer := time.NewTimer(max(next, 0))
@@ -278,7 +296,7 @@ func (s *shyness) note(found, fleet bool) {
 func (d *Dispatcher) peek(ctx context.Context, w wants) (nothing bool, next time.Duration, err error) {
 	switch {
 	case d.wake == wakePoll && !d.bell.Deaf():
-	case (d.wake == wakeRing || d.wake == wakeDue) && d.shy.delay > 0:
+	case (d.wake == wakeRing || d.wake == wakeDue) && d.shy.delay > 0 && d.levels.walkIn(0, time.Now()) <= maxShyness:
 		if !sleep(ctx, d.shy.delay/2+rand.N(d.shy.delay)) {
 			return false, 0, nil
 		}

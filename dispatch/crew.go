@@ -1,6 +1,9 @@
 package dispatch
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // crew runs attempts, each at once, in as few goroutines as that takes: one that has ended its attempt takes the next that
 // waits, and while any waits, one more goroutine is on its way. So handlers that block have a goroutine each, and of those
@@ -19,6 +22,9 @@ type crew struct {
 func (c *crew) start(batch []*attempt) {
 	c.running.Add(len(batch))
 	c.mu.Lock()
+	if c.next > len(c.waiting)/2 { // what is behind next must not pile up where some always wait
+		c.waiting, c.next = slices.Delete(c.waiting, 0, c.next), 0
+	}
 	c.waiting = append(c.waiting, batch...)
 	call := !c.coming
 	c.coming = true

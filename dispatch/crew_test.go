@@ -49,3 +49,18 @@ func TestCrewRunsEachOnceFromManyStarts(t *testing.T) {
 		}
 	}
 }
+
+// Where some always wait, those that have been taken are forgotten.
+func TestCrewForgetsWhatItHasTaken(t *testing.T) {
+	t.Parallel()
+	c := crew{coming: true} // none comes: the test takes them itself
+	for range 10_000 {
+		c.start([]*attempt{{}, {}})
+		for len(c.waiting)-c.next > 1 {
+			c.take(false)
+		}
+	}
+	if room := cap(c.waiting); room > 100 {
+		t.Errorf("room for %d attempts is kept, and one waits", room)
+	}
+}

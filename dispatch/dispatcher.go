@@ -39,6 +39,7 @@ type Dispatcher struct {
 	claimConn *pgxpool.Conn // nil until the first claim, and after one that failed
 	passed    *pause        // between tries of jobs that others have locked
 	wake      wake          // how it was woken, until the next claim
+	left      leftOut       // what this turn left out for want of room
 	shy       shyness
 
 	started     atomic.Bool

@@ -45,6 +45,12 @@ func storable(text string, limit int) string {
 	return text[:cut] + mark
 }
 
+// isLocked reports whether a row, or the table, was locked by another transaction for longer than the statement would wait.
+func isLocked(err error) bool {
+	var refused *pgconn.PgError
+	return errors.As(err, &refused) && refused.Code == "55P03"
+}
+
 // isUnstorable reports whether the database refused what was to be written, and will again: data exceptions, violated
 // constraints and exceeded limits.
 func isUnstorable(err error) bool {

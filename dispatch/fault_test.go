@@ -22,6 +22,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgbell/pgbell/dispatch"
+	"github.com/pgbell/pgbell/dispatch/gofunc"
 	"github.com/pgbell/pgbell/internal/pgtest"
 	"github.com/pgbell/pgbell/internal/postgres"
 	"github.com/pgbell/pgbell/migrations"
@@ -645,4 +646,40 @@ func (c *losingConn) Read(into []byte) (int, error) {
 		return 0, errors.Join(io.ErrUnexpectedEOF, c.Conn.Close())
 	}
 	return n, err
+}
+
+// A row that a stranger has locked keeps its own job from being settled, and no other.
+func TestLockedRowHoldsUpNoOtherSettle(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	locked := make(chan struct{})
+	f.start(dispatch.Config{Concurrency: 20, Types: map[string]dispatch.Type{
+		"held": {Handler: handlerFunc(func(context.Context, dispatch.Job) dispatch.Result {
+			<-locked
+			return dispatch.Done(nil)
+		})},
+		"other": {Handler: gofunc.New(nothing)},
+	}})
+	id := f.insert(`INSERT INTO jobs (type) VALUES ('held') RETURNING id`)
+	f.until(id, "processing")
+	tx, err := f.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err := tx.Exec(t.Context(), `SELECT FROM jobs WHERE id = $1 FOR UPDATE`, id); err != nil {
+		t.Fatal(err)
+	}
+	close(locked)
+	f.exec(`INSERT INTO jobs (type) SELECT 'other' FROM generate_series(1, 1000)`)
+	f.eventually("the others complete", func() bool {
+		return f.count(`SELECT count(*) FROM jobs WHERE type = 'other' AND status = 'completed'`) == 1000
+	})
+	if status := f.job(id).Status; status != "processing" {
+		t.Errorf("the locked job is %s", status)
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.until(id, "completed")
 }

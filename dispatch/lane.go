@@ -158,7 +158,7 @@ func (l *lanes) take(batch []*attempt) (first bool) {
 	for _, a := range batch {
 		a.lane.running++
 		if len(l.breakers) > 0 {
-			if b := l.breakers[a.job.Type]; b != nil {
+			if b := l.breakers[a.job.Type]; b != nil && !a.answered.Before(b.openedAt) { // else it was claimed before, and is no probe
 				b.probing = true
 			}
 		}

@@ -23,7 +23,8 @@ type levels struct {
 	asked  bool      // something may have come since the last walk that claims miss
 	walked time.Time // when the last walk ended
 	took   time.Duration
-	cursor string // where the next walk begins, if the last was cut short
+	named  tour
+	others tour
 }
 
 const (
@@ -38,6 +39,9 @@ const (
 	maxWalkSpacing = 2 * time.Second
 )
 
+// firstTime is the first one that Postgres knows.
+var firstTime = time.Date(-4713, time.November, 24, 0, 0, 0, 0, time.UTC)
+
 type levelKey struct {
 	jobType  string
 	priority int32
@@ -51,6 +55,8 @@ type level struct {
 	behind bool
 	// head is when the first job is due, by our clock, as of the last walk; zero if there was none, or it was claimed.
 	head time.Time
+	// seen is when a walk last found a job of it.
+	seen time.Time
 }
 
 // place is the due time and id of a job.
@@ -106,14 +112,24 @@ type levelClaim struct {
 	ids        []pgtype.UUID
 }
 
-// claim chooses the levels of a claim: those with due jobs, in their order; where there are none, those that had some last.
+// claim chooses the levels of a claim: the first of those with due jobs, then those that had some last. By priority, as those
+// that had none at the last walk may have some now.
 func (l *levels) claim(w wants) (c levelClaim) {
+	l.choose(&c, w)
+	slices.SortStableFunc(c.levels, func(a, b *level) int { return cmp.Compare(b.priority, a.priority) })
+	for _, one := range c.levels {
+		c.add(one)
+	}
+	return c
+}
+
+func (l *levels) choose(c *levelClaim, w wants) {
 	room := w.room()
 	seen := map[string]bool{}
 	for _, from := range [][]*level{l.due, l.rest} {
 		for _, one := range from {
 			if len(c.levels) == claimLevels {
-				return c
+				return
 			}
 			most, other := room(one.jobType)
 			if most <= 0 {
@@ -123,10 +139,9 @@ func (l *levels) claim(w wants) (c levelClaim) {
 				seen[one.jobType] = true
 				c.types, c.most, c.others = append(c.types, one.jobType), append(c.most, most), append(c.others, other)
 			}
-			c.add(one)
+			c.levels = append(c.levels, one)
 		}
 	}
-	return c
 }
 
 // more reports whether there are due jobs, as of the last walk, that there is room for.
@@ -139,14 +154,13 @@ func (l *levels) more(w wants) bool {
 }
 
 func (c *levelClaim) add(one *level) {
-	c.levels = append(c.levels, one)
 	c.levelTypes, c.priorities = append(c.levelTypes, one.jobType), append(c.priorities, one.priority)
 	due, id := pgtype.Timestamptz{Time: one.after.due, Valid: true}, pgtype.UUID{Bytes: one.after.id.Bytes, Valid: true}
-	switch {
-	case one.after.due.IsZero():
-		due = pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}
-	case !one.behind:
+	if !one.behind {
 		due.Time = due.Time.Add(-markLag)
+	}
+	if one.after.due.IsZero() || due.Time.Before(firstTime) {
+		due = pgtype.Timestamptz{InfinityModifier: pgtype.NegativeInfinity, Valid: true}
 	}
 	c.dues, c.ids = append(c.dues, due), append(c.ids, id)
 }
@@ -220,27 +234,30 @@ type head struct {
 	in time.Duration // until it is due
 }
 
-// walkedOver takes what a walk has found of the levels that covers says it has looked at. It returns how long it is until the first
-// of these jobs is due, not positive if one is.
-func (l *levels) walkedOver(heads []head, covers func(jobType string) bool, now time.Time) (next time.Duration) {
-	next = 24 * time.Hour
-	found := make(map[levelKey]bool, len(heads))
+// walkedOver takes what a step of a tour has found. At the end of the tour, those levels that covers says it went over, and that it has
+// not found, are known to have no jobs. (Which types a single step has covered only the database can tell, by its collation.)
+// It returns how long it is until the first of these jobs is due, not positive if one is.
+func (l *levels) walkedOver(heads []head, t *tour, covers func(jobType string) bool, now time.Time) (next time.Duration) {
+	next = farAhead
 	for _, h := range heads {
-		found[h.levelKey] = true
 		one := l.byKey[h.levelKey]
 		if one == nil {
 			one = l.add(h.levelKey)
 		}
-		one.head = now.Add(h.in)
-		if !one.after.before(h.place) || one.after.due.IsZero() {
+		one.head, one.seen = now.Add(h.in), now
+		switch before := one.after.before(h.place); {
+		case h.in > 0 && !before:
+			one.after = place{} // the clock was set back; what becomes due before this job is still to come
+		case h.in <= 0 && (!before || one.after.due.IsZero()):
 			one.after, one.behind = h.place.justBefore(), true
 		}
 		next = min(next, h.in)
 	}
+	ended := len(heads) < walkStep
 	var due, rest []*level
 	for _, from := range [][]*level{l.due, l.rest} {
 		for _, one := range from {
-			if !found[one.levelKey] && covers(one.jobType) {
+			if ended && one.seen.Before(t.began) && covers(one.jobType) {
 				one.head = time.Time{}
 			}
 			if !one.head.IsZero() && !one.head.After(now) {
@@ -255,15 +272,23 @@ func (l *levels) walkedOver(heads []head, covers func(jobType string) bool, now 
 	})
 	l.due, l.rest = due, rest
 	l.forget()
+	if ended {
+		*t = tour{}
+	}
 	return next
 }
 
-// nextHead is how long it is until the first job is due of the levels that c left out and that a walk found future jobs of.
-func (l *levels) nextHead(c levelClaim, now time.Time) time.Duration {
-	next := 24 * time.Hour
+// nextHead is how long it is until the first job is due of the levels that there is room for, that c left out, and that a walk
+// found jobs of.
+func (l *levels) nextHead(c levelClaim, w wants, now time.Time) time.Duration {
+	next := farAhead
+	room := w.room()
 	for _, from := range [][]*level{l.due, l.rest} {
 		for _, one := range from {
-			if !one.head.IsZero() && !slices.Contains(c.levels, one) {
+			if one.head.IsZero() || slices.Contains(c.levels, one) {
+				continue
+			}
+			if most, _ := room(one.jobType); most > 0 {
 				next = min(next, one.head.Sub(now))
 			}
 		}

@@ -41,12 +41,12 @@ func TestClaimsFollowTheWalk(t *testing.T) {
 	}
 	next := l.walkedOver([]head{
 		headOf("a", 0, -time.Second, now), headOf("b", 7, -time.Minute, now), headOf("c", 0, -2*time.Second, now), headOf("d", 9, time.Hour, now),
-	}, everything, now)
+	}, &tour{began: now}, everything, now)
 	if next != -time.Minute {
 		t.Errorf("the first is due in %s", next)
 	}
 	c := l.claim(w)
-	if got := fmt.Sprint(keysOf(c)); got != "[b/7 c/0 a/0 d/9 b/0]" && got != "[b/7 c/0 a/0 b/0 d/9]" {
+	if got := fmt.Sprint(keysOf(c)); got != "[d/9 b/7 c/0 a/0 b/0]" {
 		t.Errorf("it claims %s", got)
 	}
 	if c.oneType() || len(c.types) != 4 {
@@ -56,26 +56,47 @@ func TestClaimsFollowTheWalk(t *testing.T) {
 	// Full: the same again, exactly from where it stopped. Not full: what had no more is done with.
 	l.note(c, claimedJobs("b", 7, 5, now), true, now)
 	c = l.claim(w)
-	if !l.more(w) || c.levels[0].jobType != "b" || c.dues[0].Time != now || c.ids[0].Bytes[0] != 5 {
-		t.Errorf("after a full claim it goes on with %v at %v %v", keysOf(c), c.dues[0], c.ids[0])
+	if !l.more(w) || c.levels[1].jobType != "b" || c.dues[1].Time != now || c.ids[1].Bytes[0] != 5 {
+		t.Errorf("after a full claim it goes on with %v at %v %v", keysOf(c), c.dues[1], c.ids[1])
 	}
 	l.note(c, claimedJobs("b", 7, 1, now.Add(time.Minute)), false, now)
 	if l.more(w) {
 		t.Error("there is more after a claim that was not full")
 	}
 	c = l.claim(w)
-	if c.levels[0].levelKey != (levelKey{"b", 7}) || c.dues[0].Time != now.Add(time.Minute-markLag) {
-		t.Errorf("it claims first %v, from %v on: want the one that had jobs last, with a lag", c.levels[0].levelKey, c.dues[0].Time)
+	if l.rest[0].levelKey != (levelKey{"b", 7}) || c.levels[1] != l.rest[0] || c.dues[1].Time != now.Add(time.Minute-markLag) {
+		t.Errorf("it claims %v, from %v on: want the one that had jobs last, with a lag", keysOf(c), c.dues[1].Time)
 	}
-	if got := l.nextHead(levelClaim{}, now); got != time.Hour {
+	if got := l.nextHead(levelClaim{}, w, now); got != time.Hour {
 		t.Errorf("the next job is due in %s, want that of d", got)
+	}
+	if got := l.nextHead(levelClaim{}, wants{types: []string{"a"}, most: []int32{5}, slots: 5}, now); got != farAhead {
+		t.Errorf("the next job that there is room for is due in %s, want none", got)
 	}
 
 	// A job that turned up before the mark.
-	l.walkedOver([]head{headOf("b", 7, -time.Hour, now.Add(-time.Hour))}, everything, now)
+	l.walkedOver([]head{headOf("b", 7, -time.Hour, now.Add(-time.Hour))}, &tour{began: now}, everything, now)
 	c = l.claim(w)
-	if c.levels[0].levelKey != (levelKey{"b", 7}) || !c.dues[0].Time.Before(now.Add(-time.Hour)) {
-		t.Errorf("it claims %v from %v on, after a walk that found an older job", keysOf(c), c.dues[0].Time)
+	if c.levels[1].levelKey != (levelKey{"b", 7}) || !c.dues[1].Time.Before(now.Add(-time.Hour)) {
+		t.Errorf("it claims %v from %v on, after a walk that found an older job", keysOf(c), c.dues[1].Time)
+	}
+}
+
+// A job that is due now is not behind the mark of a level whose first job is due later, also after the clock was set back.
+func TestFutureJobsSetNoMark(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	l := newLevels(map[string]Type{"a": {}})
+	w := wants{types: []string{"a"}, most: []int32{5}, slots: 5}
+	later := []head{headOf("a", 0, time.Hour, now.Add(time.Hour))}
+	l.walkedOver(later, &tour{began: now}, everything, now)
+	if due := l.claim(w).dues[0]; due.InfinityModifier != pgtype.NegativeInfinity {
+		t.Errorf("it claims from %v on", due)
+	}
+	l.note(l.claim(w), claimedJobs("a", 0, 1, now.Add(2*time.Hour)), false, now)
+	l.walkedOver(later, &tour{began: now}, everything, now)
+	if due := l.claim(w).dues[0]; due.InfinityModifier != pgtype.NegativeInfinity {
+		t.Errorf("with the clock set back it claims from %v on", due)
 	}
 }
 
@@ -88,7 +109,7 @@ func TestClaimsAreBounded(t *testing.T) {
 	for i := range 10_000 {
 		heads = append(heads, headOf(fmt.Sprint("t", i), 0, -time.Duration(i+1)*time.Second, now))
 	}
-	l.walkedOver(heads, everything, now)
+	l.walkedOver(heads, &tour{began: now}, everything, now)
 	for claims := 0; l.more(w); claims++ {
 		c := l.claim(w)
 		if len(c.levels) > claimLevels {

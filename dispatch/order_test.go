@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/pgbell/pgbell/dispatch"
 	"github.com/pgbell/pgbell/dispatch/gofunc"
@@ -88,5 +89,46 @@ func TestWhatClaimsByLevelsMissIsFound(t *testing.T) {
 	f.eventually("all complete", done(5513))
 	if late.Load() == 0 {
 		t.Error("a job of a new, higher priority ran after the backlog")
+	}
+}
+
+// Between two walks, too, jobs of one type run by priority.
+func TestOrderOfKnownLevels(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	var mu sync.Mutex
+	var got []int
+	handler := gofunc.New(func(_ context.Context, job dispatch.Job) (any, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		got = append(got, job.Priority)
+		return nil, nil
+	})
+	rounds := 0
+	f.start(dispatch.Config{
+		Concurrency: 1, Poll: time.Hour, Types: map[string]dispatch.Type{"a": {Handler: handler}},
+		Bell: scriptedBell(func(ctx context.Context, again recheck) (bool, error) {
+			if rounds++; rounds > 2 {
+				return true, nil
+			}
+			// First the levels become known, then both have a job.
+			for _, priority := range []int{3, 0, -1} {
+				f.exec(`INSERT INTO jobs (type, priority) VALUES ('a', $1)`, priority)
+				if rounds == 1 {
+					if _, err := again(ctx, true); err != nil {
+						return false, err
+					}
+					f.eventually("it completes", func() bool { return f.count(`SELECT count(*) FROM jobs WHERE status <> 'completed'`) == 0 })
+				}
+			}
+			_, err := again(ctx, false)
+			return false, err
+		}),
+	})
+	f.eventually("all complete", func() bool { return f.count(`SELECT count(*) FROM jobs WHERE status = 'completed'`) == 6 })
+	mu.Lock()
+	defer mu.Unlock()
+	if want := []int{3, 0, -1, 3, 0, -1}; !slices.Equal(got, want) {
+		t.Errorf("ran by priorities %v, want %v", got, want)
 	}
 }

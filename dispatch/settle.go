@@ -49,6 +49,7 @@ type settler struct {
 	queue   []verdict
 	closed  bool
 	writing int
+	aside   int // verdicts that come back later
 	some    *sync.Cond
 }
 
@@ -68,6 +69,23 @@ func (s *settler) add(v verdict) {
 	}
 }
 
+// lockedPause is how long a verdict whose job's row is locked by another transaction waits for the next try.
+const lockedPause = time.Second
+
+// later adds verdicts again after a pause.
+func (s *settler) later(locked []verdict) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.aside += len(locked)
+	time.AfterFunc(lockedPause, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.aside -= len(locked)
+		s.queue = append(s.queue, locked...)
+		s.some.Broadcast()
+	})
+}
+
 // close makes next return nil when the queue is empty.
 func (s *settler) close() {
 	s.mu.Lock()
@@ -81,7 +99,7 @@ func (s *settler) next() []verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(s.queue) == 0 || s.writing > 0 && len(s.queue) < maxSettleBatch && !s.closed {
-		if s.closed {
+		if s.closed && s.aside == 0 {
 			return nil
 		}
 		s.some.Wait()
@@ -138,15 +156,25 @@ func (d *Dispatcher) write(ctx context.Context, batch []verdict, statement func(
 		d.lanes.settled(len(batch))
 	}()
 	pause := newPause(20*time.Millisecond, time.Second)
-	for {
+	for len(batch) > 0 {
 		written, err := statement(ctx, batch)
 		if err == nil {
 			d.database.up()
 			d.metrics.settled(batch, written)
 			return
 		}
+		if isLocked(err) {
+			if free, err := d.setLockedAside(ctx, batch); err == nil {
+				batch = free
+				continue
+			}
+		}
 		if isUnstorable(err) {
-			d.writeSingly(ctx, batch, statement, err)
+			aside := d.writeSingly(ctx, batch, statement, err)
+			d.settler.later(aside)
+			batch = slices.DeleteFunc(batch, func(v verdict) bool {
+				return slices.ContainsFunc(aside, func(a verdict) bool { return a.attempt == v.attempt })
+			})
 			return
 		}
 		d.database.down("settle jobs", err)
@@ -159,9 +187,34 @@ func (d *Dispatcher) write(ctx context.Context, batch []verdict, statement func(
 	}
 }
 
+// setLockedAside leaves those of a batch whose rows somebody else has locked to a later batch, and returns the others.
+func (d *Dispatcher) setLockedAside(ctx context.Context, batch []verdict) (free []verdict, err error) {
+	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout())
+	defer cancel()
+	ids, leases := keys(batch)
+	found, err := queryUnder(ctx, d.pool, plainSettleSQL, pgx.RowTo[pgtype.UUID], d.sql.unlocked, ids, leases)
+	if err != nil {
+		return nil, fmt.Errorf("look for locked jobs: %w", err)
+	}
+	unlocked := make(map[pgtype.UUID]bool, len(found))
+	for _, lease := range found {
+		unlocked[lease] = true
+	}
+	var locked []verdict
+	for _, v := range batch {
+		if unlocked[v.attempt.job.lease] {
+			free = append(free, v)
+		} else {
+			locked = append(locked, v)
+		}
+	}
+	d.settler.later(locked)
+	return free, nil
+}
+
 // writeSingly finds the verdict that the database refuses among those it would take. The refused one fails for good, with
-// an error that says why.
-func (d *Dispatcher) writeSingly(ctx context.Context, batch []verdict, statement func(context.Context, []verdict) (int64, error), refusal error) {
+// an error that says why. It returns those that could not be written for another reason, to be written later.
+func (d *Dispatcher) writeSingly(ctx context.Context, batch []verdict, statement func(context.Context, []verdict) (int64, error), refusal error) (aside []verdict) {
 	for _, v := range batch {
 		one := []verdict{v}
 		if len(batch) > 1 {
@@ -170,18 +223,22 @@ func (d *Dispatcher) writeSingly(ctx context.Context, batch []verdict, statement
 				d.metrics.settled(one, written)
 				continue
 			}
-			refusal = err
+			if refusal = err; !isUnstorable(err) {
+				aside = append(aside, v)
+				continue
+			}
 		}
 		d.log.Warn().Str("job_id", v.attempt.job.ID).Str("type", v.attempt.job.Type).Err(refusal).Msg("outcome of a job can't be stored")
 		one[0].what, one[0].output = whatFail, nil
 		one[0].err = storable("the outcome can't be stored: "+refusal.Error(), maxErrorText)
 		written, err := d.writeOther(ctx, one)
 		if err != nil {
-			d.log.Error().Str("job_id", v.attempt.job.ID).Err(err).Msg("settle job")
+			aside = append(aside, one[0])
 			continue
 		}
 		d.metrics.settled(one, written)
 	}
+	return aside
 }
 
 func (d *Dispatcher) writeDone(ctx context.Context, batch []verdict) (int64, error) {
@@ -189,7 +246,7 @@ func (d *Dispatcher) writeDone(ctx context.Context, batch []verdict) (int64, err
 	defer cancel()
 	ids, leases := keys(batch)
 	if d.config.Retention.Completed == KeepNothing {
-		return execPlain(ctx, d.pool, d.sql.completeGone, ids, leases)
+		return execUnder(ctx, d.pool, plainSettleSQL, d.sql.completeGone, ids, leases)
 	}
 	outputs := map[string]json.RawMessage{}
 	for _, v := range batch {
@@ -206,7 +263,7 @@ func (d *Dispatcher) writeDone(ctx context.Context, batch []verdict) (int64, err
 		object := string(marshalled)
 		text = &object
 	}
-	return execPlain(ctx, d.pool, d.sql.complete, ids, leases, text)
+	return execUnder(ctx, d.pool, plainSettleSQL, d.sql.complete, ids, leases, text)
 }
 
 // ending is what settleSQL reads of a verdict.
@@ -232,7 +289,7 @@ func (d *Dispatcher) writeOther(ctx context.Context, batch []verdict) (int64, er
 		What  what
 	}
 	ids, leases := keys(batch)
-	rows, err := queryPlain(ctx, d.pool, pgx.RowToStructByPos[row], d.sql.settle, ids, leases, string(text),
+	rows, err := queryUnder(ctx, d.pool, plainSettleSQL, pgx.RowToStructByPos[row], d.sql.settle, ids, leases, string(text),
 		d.config.Retention.Failed != KeepNothing, d.config.Retention.Cancelled != KeepNothing)
 	if err != nil {
 		return 0, err

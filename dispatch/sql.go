@@ -10,7 +10,7 @@ import (
 type statements struct {
 	claim, claimMerged, next, walk, walkOthers string
 	complete, completeGone, settle             string
-	completeTx, completeTxGone                 string
+	completeTx, completeTxGone, unlocked       string
 	register, unregister, beat, held, release  string
 	suspects, markDead, reapWorker, reapHeld   string
 	saveManualLease, pauseType, ring           string
@@ -27,7 +27,7 @@ func newStatements(schema string) statements {
 	return statements{
 		claim: in(claimSQL), claimMerged: in(claimMergedSQL), next: in(nextSQL), walk: in(walkSQL), walkOthers: in(walkOthersSQL),
 		complete: in(completeSQL), completeGone: in(completeGoneSQL), settle: in(settleSQL),
-		completeTx: in(completeTxSQL), completeTxGone: in(completeTxGoneSQL),
+		completeTx: in(completeTxSQL), completeTxGone: in(completeTxGoneSQL), unlocked: in(unlockedSQL),
 		register: in(registerSQL), unregister: in(unregisterSQL), beat: in(beatSQL), held: in(heldSQL), release: in(releaseSQL),
 		suspects: in(suspectsSQL), markDead: in(markDeadSQL), reapWorker: in(reapWorkerSQL), reapHeld: in(reapHeldSQL),
 		saveManualLease: in(saveManualLeaseSQL), pauseType: in(pauseTypeSQL), ring: in(ringSQL),
@@ -41,6 +41,13 @@ func newStatements(schema string) statements {
 const plainSQL = `SELECT set_config('jit', 'off', true), set_config('enable_seqscan', 'off', true),
   set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
   set_config('plan_cache_mode', 'force_generic_plan', true)`
+
+// For settles too, which must not wait long for a row that somebody has locked: others of the batch aren't.
+const plainSettleSQL = plainSQL + `, set_config('lock_timeout', '200ms', true)`
+
+// Which of the jobs $1 with the leases $2 are locked by nobody, at present.
+const unlockedSQL = `SELECT j.lease FROM unnest($1::uuid[], $2::uuid[]) AS s(id, lease)
+JOIN {schema}.jobs j ON j.id = s.id AND j.lease = s.lease FOR NO KEY UPDATE OF j SKIP LOCKED`
 
 const notPausedSQL = `NOT EXISTS (SELECT FROM {schema}.job_types t WHERE t.type = l.type AND t.paused_at IS NOT NULL)`
 
@@ -120,26 +127,24 @@ FROM unnest($1::text[], $2::int[]) AS l(type, priority) CROSS JOIN LATERAL (
   ORDER BY j.scheduled_for LIMIT 1
 ) n`
 
-// The first job of each level of the types $1, at most $2 levels: the first job of a type, and then the first with a lower
-// priority again and again, one probe of jobs_claim each. Takes no locks, so it also sees jobs that a claim has to pass over
-// because another transaction has them locked.
+// The first job of each level of the types $1 with a priority below $3, at most $2 levels: the first job of a type, and then the
+// first with a lower priority again and again, one probe of jobs_claim each. Takes no locks, so it also sees jobs that a claim has
+// to pass over because another transaction has them locked.
 const walkSQL = `WITH RECURSIVE head (type, priority, due, id) AS (
-  SELECT h.type, h.priority, h.scheduled_for, h.id FROM unnest($1::text[]) AS l(type) CROSS JOIN LATERAL (
-    SELECT j.type, j.priority, j.scheduled_for, j.id FROM {schema}.jobs j
-    WHERE j.status = 'pending' AND j.type = l.type ORDER BY j.priority DESC, j.scheduled_for, j.id LIMIT 1
-  ) h WHERE ` + notPausedSQL + `
+  SELECT l.type, l.below, NULL::timestamptz, NULL::uuid FROM unnest($1::text[], $3::int8[]) AS l(type, below) WHERE ` + notPausedSQL + `
   UNION ALL
   SELECT h.type, n.priority, n.scheduled_for, n.id FROM head h CROSS JOIN LATERAL (
-    SELECT j.priority, j.scheduled_for, j.id FROM {schema}.jobs j
+    SELECT j.priority::int8, j.scheduled_for, j.id FROM {schema}.jobs j
     WHERE j.status = 'pending' AND j.type = h.type AND j.priority < h.priority ORDER BY j.priority DESC, j.scheduled_for, j.id LIMIT 1
   ) n
 )
-SELECT h.type, h.priority, h.due, h.id, extract(epoch FROM h.due - clock_timestamp())::float8 FROM head h LIMIT $2::int`
+SELECT h.type, h.priority::int4, h.due, h.id, extract(epoch FROM h.due - clock_timestamp())::float8 FROM head h
+WHERE h.due IS NOT NULL LIMIT $2::int`
 
-// The same for all types after $3 but $1: after the last priority of a type comes the first of the next.
+// The same for all types but $1, from the level of type $3 and priority $4 on, which is left out: after the last priority of a
+// type comes the first of the next.
 const walkOthersSQL = `WITH RECURSIVE head (type, priority, due, id) AS (
-  (SELECT j.type, j.priority, j.scheduled_for, j.id FROM {schema}.jobs j
-   WHERE j.status = 'pending' AND j.type > $3::text ORDER BY j.type, j.priority DESC, j.scheduled_for, j.id LIMIT 1)
+  SELECT $3::text, $4::int4, NULL::timestamptz, NULL::uuid
   UNION ALL
   SELECT n.type, n.priority, n.scheduled_for, n.id FROM head h CROSS JOIN LATERAL (
     (SELECT j.type, j.priority, j.scheduled_for, j.id FROM {schema}.jobs j
@@ -152,7 +157,7 @@ const walkOthersSQL = `WITH RECURSIVE head (type, priority, due, id) AS (
   ) n
 )
 SELECT l.type, l.priority, l.due, l.id, extract(epoch FROM l.due - clock_timestamp())::float8 FROM head l
-WHERE l.type <> ALL ($1::text[]) AND ` + notPausedSQL + ` LIMIT $2::int`
+WHERE l.due IS NOT NULL AND l.type <> ALL ($1::text[]) AND ` + notPausedSQL + ` LIMIT $2::int`
 
 // $1 ids, $2 leases, $3 results: a JSON object by lease, or null. The fence: a job is settled by the holder of its current
 // lease alone. Index: the primary key. (The cast keeps the planner, who thinks that next to nothing is ever processing, from
