@@ -8,6 +8,9 @@ import (
 	"time"
 )
 
+// usedInterval is the longest time between two canaries while the server's queue of notifications is in use.
+const usedInterval = 12 * time.Second
+
 var errSilent = errors.New("no echo")
 
 // bell is one life of the bell connection. Only the goroutine of keepBell uses it.
@@ -17,10 +20,14 @@ type bell struct {
 
 	answered   uint32 // the server process that the last canary met
 	jobs       uint32 // oid of the jobs table then, 0 if there was none
+	fullQueue  bool   // of notifications
 	listens    uint64 // what hearing.listened said when the last canary was sent
 	nonce      string
-	canaryAt   time.Time // when the next canary is due
-	echoBefore time.Time // when the last one's echo is missing
+	canaryAt   time.Time // when the last canary was sent
+	echoBefore time.Time // when its echo is missing
+
+	pingAt time.Time // when the next ping is due
+	asked  question
 
 	sleepers sleepers
 
@@ -68,6 +75,9 @@ func (b *bell) serve(ctx context.Context) error {
 		if err := b.chirp(ctx); err != nil {
 			return err
 		}
+		if err := b.ping(ctx); err != nil {
+			return err
+		}
 		if err := b.bePresent(ctx); err != nil {
 			return err
 		}
@@ -87,12 +97,13 @@ func (b *bell) chirp(ctx context.Context) error {
 		return errSilent
 	}
 	listens := b.hearing.listened()
-	if listens == b.listens && (missing || time.Now().Before(b.canaryAt)) {
+	now := time.Now()
+	if listens == b.listens && (missing || now.Before(b.nextCanary())) {
 		return nil
 	}
 	b.listens, b.nonce = listens, rand.Text()
-	now := time.Now()
-	b.canaryAt = now.Add(b.config.CanaryInterval)
+	b.canaryAt, b.pingAt = now, now.Add(b.config.PingInterval)
+	b.queueUsed.Store(false)
 	b.hearing.sends(b.nonce, now)
 	statement, cancel := context.WithTimeout(ctx, b.config.EchoTimeout)
 	defer cancel()
@@ -106,13 +117,27 @@ func (b *bell) chirp(ctx context.Context) error {
 	return nil
 }
 
+// nextCanary is when the next canary is due. It is sooner where there is something to look at: whether the queue of
+// notifications fills or is drained, or whether there is a jobs table by now.
+func (b *bell) nextCanary() time.Time {
+	interval := b.config.CanaryInterval
+	if b.queueUsed.Load() || b.fullQueue || b.jobs == 0 {
+		interval = min(interval, usedInterval)
+	}
+	return b.canaryAt.Add(interval)
+}
+
 // nextDue is when there is something to do without being nudged.
 func (b *bell) nextDue() time.Time {
-	due := b.canaryAt
+	due := b.nextCanary()
 	if b.hearing.missing(b.nonce) {
 		due = b.echoBefore
 	}
-	for _, other := range []time.Time{b.lockAt, b.sleepers.next(b.slumber.isWanted())} {
+	var answerBefore time.Time
+	if b.asked.pending() {
+		answerBefore = b.asked.before
+	}
+	for _, other := range []time.Time{b.pingAt, answerBefore, b.lockAt, b.sleepers.next(b.slumber.isWanted())} {
 		if !other.IsZero() && other.Before(due) {
 			due = other
 		}
@@ -123,7 +148,9 @@ func (b *bell) nextDue() time.Time {
 // heedQueue leaves S when the server's queue of notifications fills up: inserts then are silent and succeed, instead of
 // failing when it is full.
 func (b *bell) heedQueue(usage float64) {
-	switch full, changed := b.slumber.queued(usage); {
+	full, changed := b.slumber.queued(usage)
+	b.fullQueue = full
+	switch {
 	case !changed:
 	case full:
 		b.logger.Warn().Float64("usage", usage).Str("mend", "end the session that LISTENs and has a transaction open").

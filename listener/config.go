@@ -33,11 +33,16 @@ type Config struct {
 	// "pgbell".
 	ApplicationName string
 
-	// CanaryInterval is the time from one canary to the next. Each is a transaction. Defaults to 12 s.
+	// CanaryInterval is the time from one canary to the next; after something was heard it is 12 s at most, so as to see
+	// how full the server's queue of notifications is. Each is two transactions, its own and its delivery. Defaults to 60 s.
 	CanaryInterval time.Duration
 
-	// EchoTimeout is how long an echo, and any statement of the bell connection, may take. With CanaryInterval it bounds how
-	// late deafness is noticed. Defaults to 3 s.
+	// PingInterval is the time from a canary or a ping of both connections to the next ping, which is no transaction.
+	// Defaults to 10 s.
+	PingInterval time.Duration
+
+	// EchoTimeout is how long an echo, a ping, and any statement of the bell connection, may take. With the shorter of
+	// PingInterval and CanaryInterval it bounds how late deafness is noticed. Defaults to 3 s.
 	EchoTimeout time.Duration
 
 	// ReconnectMin is the delay before a lost connection is made anew for the first time. It doubles with each failure, is
@@ -84,7 +89,8 @@ func (c Config) resolved() (Config, error) {
 		value    *time.Duration
 		fallback time.Duration
 	}{
-		{"CanaryInterval", &c.CanaryInterval, 12 * time.Second},
+		{"CanaryInterval", &c.CanaryInterval, time.Minute},
+		{"PingInterval", &c.PingInterval, 10 * time.Second},
 		{"EchoTimeout", &c.EchoTimeout, 3 * time.Second},
 		{"ReconnectMin", &c.ReconnectMin, 100 * time.Millisecond},
 		{"ReconnectMax", &c.ReconnectMax, 5 * time.Second},

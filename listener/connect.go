@@ -7,6 +7,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -24,9 +25,13 @@ type link struct {
 
 	cancelDials context.CancelFunc
 
+	listens atomic.Bool   // LISTEN has returned
+	reads   atomic.Uint64 // that brought something
+
 	mu      sync.Mutex
 	sockets []net.Conn
 	isCut   bool
+	why     error // it was given up
 }
 
 // connect makes a fresh connection. Where its settings are refused, as poolers do, it asks for one without.
@@ -93,7 +98,7 @@ func refusesSettings(err error) bool {
 
 func (c *link) keep(socket net.Conn) (net.Conn, error) {
 	if tcp, isTCP := socket.(*net.TCPConn); isTCP {
-		// A best effort: the canary notices what these would.
+		// A best effort: the ping notices what these would.
 		_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 3 * time.Second, Count: 3})
 	}
 	c.mu.Lock()
@@ -103,7 +108,7 @@ func (c *link) keep(socket net.Conn) (net.Conn, error) {
 		return nil, net.ErrClosed
 	}
 	c.sockets = append(c.sockets, socket)
-	return socket, nil
+	return heededSocket{socket, &c.reads}, nil
 }
 
 // cut closes the connection without a word. Whoever waits on it gets an error.
@@ -116,6 +121,23 @@ func (c *link) cut() {
 		_ = socket.Close()
 	}
 	c.sockets = nil
+}
+
+// giveUp cuts the connection for a reason that its reader is to tell.
+func (c *link) giveUp(why error) {
+	c.mu.Lock()
+	if !c.isCut {
+		c.why = why
+	}
+	c.mu.Unlock()
+	c.cut()
+}
+
+// givenUp returns why the connection was given up, nil if it wasn't.
+func (c *link) givenUp() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.why
 }
 
 // wasCut reports whether the connection's end was this process's own doing.

@@ -65,6 +65,12 @@
 // cause and the mend. A pooler that gives itself away, because the process that the connection was given isn't the one
 // that answers, is named as such.
 //
+// A canary costs two transactions, its own and its delivery, and the lock of a NOTIFY. Between canaries both connections are
+// pinged, every PingInterval: a Sync of the protocol, which the server answers without a transaction. A connection whose
+// answer is missing for EchoTimeout is made anew, alone. A ping can't tell whether LISTEN stands, nor how full the queue of
+// notifications is. So there are canaries still: every 12 s at least once something was heard, while the queue is more than
+// half full, and while there is no jobs table.
+//
 // # Why no wake-up is lost
 //
 // A row that was made claimable without a ring held U before S was seen free. So (1) came after that: (2) waits for that

@@ -156,7 +156,8 @@ func TestServerRestart(t *testing.T) {
 	}
 }
 
-// With the default times deafness is noticed within 15 s: they add up to less, and here the sum is seen to hold.
+// With the default times deafness is noticed within 15 s: those of pings add up to less. Here the sum is seen to hold for
+// canaries.
 func TestHalfOpenConnectionIsNoticed(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Migrated(t)

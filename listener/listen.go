@@ -20,7 +20,6 @@ type ear struct {
 
 	current *link
 	guard   *time.Timer // cuts current unless LISTEN returns
-	ready   bool        // LISTEN has returned on current
 }
 
 // keepListening keeps the LISTEN connection until ctx is done.
@@ -50,7 +49,7 @@ func (e *ear) connect(ctx context.Context) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.current, e.ready = connection, false
+	e.current = connection
 	e.guard = time.AfterFunc(e.config.EchoTimeout, connection.cut)
 	e.setListenOn(connection)
 	return connection.conn, nil
@@ -72,10 +71,12 @@ func (e *ear) fail(ctx context.Context, err error) {
 	case ctx.Err() != nil:
 	case e.current == nil:
 		e.hearing.listenerLost(causeOfConnect(roleListener, err))
-	case !e.ready && e.current.wasCut():
+	case !e.current.listens.Load() && e.current.wasCut():
 		e.hearing.listenerLost(causeOfConnect(roleListener, errListenStuck))
-	case !e.ready:
+	case !e.current.listens.Load():
 		e.hearing.listenerLost(causeOfConnect(roleListener, err))
+	case e.current.givenUp() != nil:
+		e.hearing.listenerLost(causeOfLoss(roleListener, e.current.givenUp()))
 	case e.current.wasCut():
 		e.hearing.listenerCut()
 	default:
@@ -89,7 +90,7 @@ func (e *ear) HandleBacklog(context.Context, string, *pgx.Conn) error {
 	if !e.guard.Stop() {
 		return nil // too late: it is being cut
 	}
-	e.ready = true
+	e.current.listens.Store(true)
 	e.hearing.listen()
 	e.bell.now()
 	return nil
@@ -102,17 +103,27 @@ func (e *ear) HandleNotification(_ context.Context, notification *pgconn.Notific
 		e.metrics.rings.Inc()
 		offer(e.rings)
 		e.slumber.rang(time.Now())
+		e.useQueue()
 	case payloadCancel:
 		e.metrics.cancels.Inc()
 		offer(e.cancels)
+		e.useQueue()
 	case payloadCanary:
 		if began := e.hearing.echo(nonce, time.Now()); began {
 			e.bell.now()
 		}
 	default:
 		e.metrics.unknown.Inc()
+		e.useQueue()
 	}
 	return nil
+}
+
+// useQueue brings the next canary forward, once: the queue of notifications is in use.
+func (e *ear) useQueue() {
+	if !e.queueUsed.Load() && !e.queueUsed.Swap(true) {
+		e.bell.now()
+	}
 }
 
 func (l *Listener) setListenOn(connection *link) {

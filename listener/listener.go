@@ -30,8 +30,9 @@ type Listener struct {
 	rings, cancels chan struct{}
 	running        atomic.Bool
 
-	bell     nudge
-	presence presence
+	bell      nudge
+	presence  presence
+	queueUsed atomic.Bool // of the server, since the last canary: something else was heard
 
 	slumber *slumber
 	polling polling

@@ -204,12 +204,12 @@ func TestNewNamesAllMistakes(t *testing.T) {
 	t.Parallel()
 	_, err := listener.New(listener.Config{
 		URL: "postgres://joe:se%zzcret@host/db", Schema: strings.Repeat("s", 57),
-		CanaryInterval: -1, EchoTimeout: -1, AwakeAbove: math.NaN(), Quiet: -1, ReconnectMin: time.Minute, ReconnectMax: time.Second,
+		CanaryInterval: -1, PingInterval: -1, EchoTimeout: -1, AwakeAbove: math.NaN(), Quiet: -1, ReconnectMin: time.Minute, ReconnectMax: time.Second,
 	})
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{"Schema", "CanaryInterval", "EchoTimeout", "AwakeAbove", "Quiet", "ReconnectMax", "URL"} {
+	for _, want := range []string{"Schema", "CanaryInterval", "PingInterval", "EchoTimeout", "AwakeAbove", "Quiet", "ReconnectMax", "URL"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not named in: %v", want, err)
 		}

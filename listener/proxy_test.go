@@ -26,6 +26,7 @@ type proxy struct {
 type pair struct {
 	client, server net.Conn
 	hello          []byte // the client's startup message
+	syncs          int    // that the client sent alone
 	frozen         bool
 }
 
@@ -88,6 +89,9 @@ func (p *proxy) forward(pair *pair, to, from net.Conn) {
 		if from == pair.client && pair.hello == nil {
 			pair.hello = bytes.Clone(buffer[:n])
 		}
+		if from == pair.client && bytes.Equal(buffer[:n], []byte{'S', 0, 0, 0, 4}) {
+			pair.syncs++
+		}
 		if from == pair.client && len(p.fatal) > 0 && bytes.Contains(buffer[:n], p.fatal) {
 			pair.frozen = true
 		}
@@ -125,6 +129,19 @@ func (p *proxy) freezeOnly(name string) {
 	for _, pair := range p.pairs {
 		pair.frozen = pair.frozen || bytes.Contains(pair.hello, append([]byte(name), 0))
 	}
+}
+
+// pings returns how often those that call themselves by an application_name have sent a Sync alone.
+func (p *proxy) pings(name string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	sum := 0
+	for _, pair := range p.pairs {
+		if bytes.Contains(pair.hello, append([]byte(name), 0)) {
+			sum += pair.syncs
+		}
+	}
+	return sum
 }
 
 // freezeAt freezes each connection whose client sends the text, from then on. An empty text means none.
