@@ -150,6 +150,9 @@ func rateScenario(rate int) scenario {
 		},
 		systems: func(set settings) []system {
 			queues := []queue{pgbell{}}
+			if rate == 4000 {
+				queues = []queue{pgbell{concurrency: 1000}}
+			}
 			if rate == 1000 || set.full {
 				queues = append(queues, riverQueue{tuned: true})
 			}

@@ -20,7 +20,7 @@ func producersScenario(clients int) scenario {
 			{name: "sustained_per_second", unit: "sustained/s"}, {name: "backlog_seconds", unit: "s of backlog", digits: 2, less: true},
 		},
 		systems: func(set settings) []system {
-			queues := []queue{pgbell{}, riverQueue{tuned: true}}
+			queues := []queue{pgbell{concurrency: 1000}, riverQueue{tuned: true}}
 			if set.full {
 				queues = append(queues, graphileQueue(true), bossQueue(true), gueQueue{})
 			}

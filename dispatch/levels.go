@@ -33,7 +33,7 @@ const (
 	// keepLevels is how many levels without due jobs are remembered.
 	keepLevels = 1024
 	// markLag is how far behind the last claimed job the next claim begins, while it keeps up: commits come out of order.
-	markLag = time.Second
+	markLag = 200 * time.Millisecond
 	// A walk may take this share of the time, but it is made after maxWalkSpacing.
 	walkShare      = 20
 	maxWalkSpacing = 2 * time.Second
