@@ -40,16 +40,21 @@ const (
 	maxSettleBatch = 1000
 	// settleWriters write at once, when one can't keep up.
 	settleWriters = 2
+	// A batch that takes slowWrite lets the second writer take slowBatch: where many others want the server's processors, two
+	// server processes get twice the share of one.
+	slowWrite = 20 * time.Millisecond
+	slowBatch = 50
 )
 
 // settler writes verdicts in batches: all that have come while the last batch was written. A lone one is written at once. One
-// writer has the larger batches, so the second only helps when a whole batch is left over.
+// writer has the larger batches, so the second only helps when a whole batch is left over, or the first is slow.
 type settler struct {
 	mu      sync.Mutex
 	queue   []verdict
 	closed  bool
 	writing int
-	aside   int // verdicts that come back later
+	began   time.Time // when the last batch was taken
+	aside   int       // verdicts that come back later
 	some    *sync.Cond
 }
 
@@ -62,10 +67,22 @@ func newSettler() *settler {
 func (s *settler) add(v verdict) {
 	s.mu.Lock()
 	s.queue = append(s.queue, v)
-	wake := s.writing == 0 || len(s.queue) >= maxSettleBatch
+	wake := s.mayTake()
 	s.mu.Unlock()
 	if wake {
 		s.some.Signal()
+	}
+}
+
+// mayTake reports whether a writer may take what is queued, beside those that write.
+func (s *settler) mayTake() bool {
+	switch queued := len(s.queue); {
+	case s.writing == 0 || s.closed:
+		return queued > 0
+	case queued < slowBatch:
+		return false
+	default:
+		return queued >= maxSettleBatch || time.Since(s.began) >= slowWrite
 	}
 }
 
@@ -98,13 +115,14 @@ func (s *settler) close() {
 func (s *settler) next() []verdict {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.queue) == 0 || s.writing > 0 && len(s.queue) < maxSettleBatch && !s.closed {
-		if s.closed && s.aside == 0 {
+	for !s.mayTake() {
+		if s.closed && len(s.queue)+s.aside == 0 {
 			return nil
 		}
 		s.some.Wait()
 	}
 	s.writing++
+	s.began = time.Now()
 	if len(s.queue) <= maxSettleBatch {
 		batch := s.queue
 		s.queue = nil
