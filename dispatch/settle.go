@@ -91,6 +91,9 @@ const lockedPause = time.Second
 
 // later adds verdicts again after a pause.
 func (s *settler) later(locked []verdict) {
+	if len(locked) == 0 {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.aside += len(locked)
