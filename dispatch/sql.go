@@ -225,7 +225,8 @@ const settleSQL = `WITH ended AS MATERIALIZED (
       ELSE 'pending' END::{schema}.job_status,
     attempts = CASE WHEN e.what IN ('snooze', 'unavailable', 'back') THEN greatest(j.attempts - 1, 0) ELSE j.attempts END,
     completed_at = CASE WHEN e.what IN ('fail', 'cancel') THEN now() END,
-    scheduled_for = CASE WHEN e.what IN ('retry', 'snooze', 'unavailable') THEN now() + e.delay * interval '1 s' ELSE j.scheduled_for END,
+    scheduled_for = CASE WHEN e.what IN ('retry', 'snooze', 'unavailable') THEN now() + e.delay * interval '1 s'
+      WHEN e.what = 'back' THEN least(j.scheduled_for, now()) ELSE j.scheduled_for END,
     error = coalesce(e.error, j.error), updated_at = now(),
     unavailable_since = CASE e.what WHEN 'unavailable' THEN coalesce(j.unavailable_since, now()) WHEN 'back' THEN j.unavailable_since END,
     lease = CASE e.what WHEN 'hold' THEN j.lease END, worker_id = NULL,
@@ -255,14 +256,16 @@ const beatSQL = `UPDATE {schema}.job_workers SET heartbeat_at = clock_timestamp(
 // What this worker holds, as the database has it. Index: jobs_held.
 const heldSQL = `SELECT id, lease, cancel_requested_at IS NOT NULL FROM {schema}.jobs WHERE worker_id = $1 AND status = 'processing'`
 
-// Gives back jobs of a claim whose answer never came. $1 ids, $2 leases.
+// Gives back jobs of a claim whose answer never came. They were due, and are so by a clock that was set back meanwhile. $1 ids,
+// $2 leases.
 const releaseSQL = `UPDATE {schema}.jobs j SET
-  status = 'pending', attempts = greatest(j.attempts - 1, 0), updated_at = now(), lease = NULL, worker_id = NULL
+  status = 'pending', attempts = greatest(j.attempts - 1, 0), scheduled_for = least(j.scheduled_for, now()), updated_at = now(),
+  lease = NULL, worker_id = NULL
 FROM unnest($1::uuid[], $2::uuid[]) AS s(id, lease)
 WHERE j.id = s.id AND j.lease = s.lease AND j.status::text = 'processing'`
 
-// Workers other than $1 that hold jobs, with what speaks for their death: the heartbeat is older than the lease time, or
-// their presence lock (jobs' oid, worker) is held by nobody. Also whether Postgres has run for less than a lease time: then
+// Workers other than $1 that hold jobs, with what speaks for their death: the heartbeat, whose age only we can tell (suspicions), or
+// that their presence lock (jobs' oid, worker) is held by nobody, unless Postgres has run for less than a lease time: then
 // sessions, and locks with them, are missing for another reason. A worker without a row is dead. Index: jobs_held, one
 // probe a worker.
 const suspectsSQL = `WITH RECURSIVE holder (id) AS (
@@ -272,9 +275,8 @@ const suspectsSQL = `WITH RECURSIVE holder (id) AS (
   FROM holder h WHERE h.id IS NOT NULL
 )
 SELECT h.id, coalesce(w.heartbeat_at, to_timestamp(0)), w.id IS NULL OR w.dead_at IS NOT NULL,
-  coalesce(w.heartbeat_at < clock_timestamp() - w.lease_time, true),
-  coalesce(extract(epoch FROM w.dead_after), 0)::float8,
-  coalesce(pg_postmaster_start_time() < clock_timestamp() - w.lease_time, false) AND NOT EXISTS (
+  coalesce(extract(epoch FROM w.lease_time), 0)::float8, coalesce(extract(epoch FROM w.dead_after), 0)::float8,
+  coalesce(clock_timestamp() - pg_postmaster_start_time() NOT BETWEEN interval '0' AND w.lease_time, false) AND NOT EXISTS (
     SELECT FROM pg_locks l WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.granted
       AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
       AND l.classid = {jobs} AND l.objid = h.id::bigint::oid)
@@ -294,7 +296,7 @@ UPDATE {schema}.jobs j SET
   status = CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'cancelled' WHEN j.attempts >= j.max_attempts THEN 'failed'
     ELSE 'pending' END::{schema}.job_status,
   completed_at = CASE WHEN j.cancel_requested_at IS NOT NULL OR j.attempts >= j.max_attempts THEN now() END,
-  scheduled_for = CASE WHEN j.crashes + l.crash < 2 THEN j.scheduled_for
+  scheduled_for = CASE WHEN j.crashes + l.crash < 2 THEN least(j.scheduled_for, now())
     ELSE now() + least(interval '30 s' * 4 ^ least(j.crashes + l.crash - 2, 20), interval '1 day') END,
   error = l.cause || CASE WHEN j.attempts >= j.max_attempts THEN '; that was its last attempt' ELSE '' END,
   crashes = j.crashes + l.crash, updated_at = now(), lease = NULL, worker_id = NULL, held_until = NULL

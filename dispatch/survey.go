@@ -77,9 +77,9 @@ func (d *Dispatcher) queueUpkeep(batch *pgx.Batch, s *survey) {
 
 func scanSuspect(row pgx.CollectableRow) (suspect, error) {
 	var s suspect
-	var deadAfter float64
-	err := row.Scan(&s.worker, &s.heartbeat, &s.dead, &s.expired, &deadAfter, &s.absent)
-	s.deadAfter = seconds(deadAfter)
+	var leaseTime, deadAfter float64
+	err := row.Scan(&s.worker, &s.heartbeat, &s.dead, &leaseTime, &deadAfter, &s.absent)
+	s.leaseTime, s.deadAfter = seconds(leaseTime), seconds(deadAfter)
 	return s, err
 }
 
