@@ -1,0 +1,4 @@
+package chaos
+
+// faultScenarios are those of the network and of Postgres.
+var faultScenarios []Scenario
