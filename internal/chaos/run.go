@@ -33,6 +33,8 @@ type Outcome struct {
 	Figures  Figures
 	// Violations are what must not happen, each with its evidence.
 	Violations []Violation
+	// Skipped is why it wasn't run; empty if it was.
+	Skipped string
 	// Err is why the scenario could not be run to its end; it counts as a violation.
 	Err error
 	// Folder with the history and the logs; empty if it was removed.
@@ -52,6 +54,9 @@ func Run(ctx context.Context, config Config, scenario Scenario) Outcome {
 	facts, err := w.play(ctx)
 	if err == nil {
 		outcome.Violations, outcome.Figures = Check(facts, w.Scenario.Allowed)
+	}
+	if skip, ok := errors.AsType[Skip](err); ok {
+		outcome.Skipped, err = skip.Reason, nil
 	}
 	outcome.Err = err
 	keep := config.Keep || !outcome.OK()

@@ -37,6 +37,7 @@ type World struct {
 	mu       sync.Mutex
 	faults   int
 	cleanups []func() error
+	atEnd    []func() error
 }
 
 // URL of the database, directly.
@@ -57,6 +58,13 @@ func (w *World) Cleanup(f func() error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.cleanups = append(w.cleanups, f)
+}
+
+// AtEnd is called when the server has stopped. The last one comes first.
+func (w *World) AtEnd(f func() error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.atEnd = append(w.atEnd, f)
 }
 
 func (w *World) cleanUp() error {
@@ -106,6 +114,11 @@ func (w *World) open(ctx context.Context) (err error) {
 	}
 	if w.history, err = OpenHistory(w.historyPath()); err != nil {
 		return err
+	}
+	if w.Scenario.Host != nil {
+		if err := w.Scenario.Host(ctx, w); err != nil {
+			return fmt.Errorf("prepare the server: %w", err)
+		}
 	}
 	if w.Server, err = postgres.Start(ctx, w.Scenario.Postgres); err != nil {
 		return err
@@ -184,6 +197,9 @@ func (w *World) close(keep bool) error {
 	}
 	if w.Server != nil {
 		errs = append(errs, w.Server.Stop())
+	}
+	for i := len(w.atEnd) - 1; i >= 0; i-- {
+		errs = append(errs, w.atEnd[i]())
 	}
 	if w.history != nil {
 		errs = append(errs, w.history.Close())
