@@ -107,10 +107,14 @@ func (r *reaper) look(ctx context.Context) time.Duration {
 	case r.calm:
 		next = seen.prospect.wait()
 	}
-	if next == reapSeldom {
+	switch {
+	case next == reapSeldom:
 		return next + rand.N(next/8)
+	case next < reapOften:
+		return next // a suspicion is to be looked after just when it is due
+	default:
+		return next - rand.N(reapOften/2)
 	}
-	return next - rand.N(min(next, reapOften)/2+1)
 }
 
 // judge reaps the jobs of those suspects that are dead.
