@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -19,9 +20,24 @@ func (c *checker) checkOverlaps(s *story) {
 			case beside <= 0 || earlier.cancelled && beside <= letGo:
 			case s.reapOf(earlier.lease) != nil:
 				c.figures.Overlaps++
+				c.figures.Beside = append(c.figures.Beside, fmt.Sprintf("job %d (%s): attempt %d at %s ran on for %s beside attempt %d at %s",
+					s.spec.Number, s.spec.Type, earlier.attempt, earlier.process, beside.Round(time.Millisecond), later.attempt, later.process))
 			default:
 				c.breach(s, Overlap, "job %d: lease %s ran for %s beside lease %s", s.spec.Number, earlier.lease, beside, later.lease)
 			}
+		}
+	}
+}
+
+// orphanFor is how long the guard may take to end the children of a sidecar that is gone.
+const orphanFor = time.Second
+
+// checkOrphans: no subprocess goes on for long after its sidecar.
+func (c *checker) checkOrphans(s *story) {
+	for _, r := range s.runs {
+		l := c.lives[r.process]
+		if s.spec.Type == typeScript && l != nil && !l.down.IsZero() && r.to.Sub(l.down) > orphanFor {
+			c.breach(s, Orphan, "job %d ran %s longer than %s", s.spec.Number, r.to.Sub(l.down), r.process)
 		}
 	}
 }
