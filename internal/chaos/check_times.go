@@ -57,7 +57,7 @@ func (c *checker) checkReaps(s *story) {
 		case c.excused(name, at):
 		case l.down.IsZero() || l.down.After(at):
 			c.breach(s, HealthyReap, "job %d was reaped from %s", s.spec.Number, name)
-		case !l.stopping.IsZero():
+		case !l.stopping.IsZero() && l.exit == exitedWell:
 			c.breach(s, LeftBehind, "job %d was left behind by %s", s.spec.Number, name)
 		}
 	}
@@ -146,6 +146,9 @@ func (c *checker) checkResume() {
 	}
 }
 
+// exitedWell is what the system says of a process that ended with 0.
+const exitedWell = "exit status 0"
+
 // checkExits: a sidecar ends in order when it is asked to, and otherwise only where it is struck itself.
 func (c *checker) checkExits() {
 	for _, l := range c.lives {
@@ -161,7 +164,7 @@ func (c *checker) checkExits() {
 			c.breach(nil, EndedBadly, "%s never ended", l.name)
 		case l.stopping.IsZero():
 			c.breach(nil, EndedBadly, "%s ended unasked: %s", l.name, l.exit)
-		case l.exit != "exit status 0":
+		case l.exit != exitedWell:
 			c.breach(nil, EndedBadly, "%s ended with %s after SIGTERM", l.name, l.exit)
 		}
 	}
