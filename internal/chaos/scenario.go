@@ -26,8 +26,8 @@ type Scenario struct {
 	Host func(ctx context.Context, w *World) error
 	// Prepare is called when the server runs, before the sidecars start. May be nil.
 	Prepare func(ctx context.Context, w *World) error
-	// Strike does the fault once and returns when it is over. It is called again and again, after pauses, while the load goes on;
-	// one call has Within to end. May be nil.
+	// Strike does the fault once and returns when it is over. It is called again and again, after pauses, while the
+	// load goes on. May be nil.
 	Strike func(ctx context.Context, w *World) error
 	// Pause between strikes, at least and at most. Defaults to 3 s and 8 s.
 	Pause [2]time.Duration

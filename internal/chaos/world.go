@@ -33,6 +33,7 @@ type World struct {
 	history *History
 	folder  string
 	appAddr string
+	started time.Time // the server
 
 	mu       sync.Mutex
 	faults   int
@@ -123,6 +124,7 @@ func (w *World) open(ctx context.Context) (err error) {
 	if w.Server, err = postgres.Start(ctx, w.Scenario.Postgres); err != nil {
 		return err
 	}
+	w.started = time.Now()
 	if err := w.migrate(ctx); err != nil {
 		return err
 	}
