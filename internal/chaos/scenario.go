@@ -44,6 +44,8 @@ type Load struct {
 	Rate float64
 	// Run is the mean duration of a job. Defaults to 150 ms.
 	Run time.Duration
+	// Light jobs are short webhooks alone: for high rates.
+	Light bool
 	// Poison jobs in all, each of which kills its sidecar. Defaults to 0.
 	Poison int
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgbell/pgbell/internal/postgres"
+	"github.com/pgbell/pgbell/internal/proxy"
 	"github.com/pgbell/pgbell/migrations"
 )
 
@@ -28,6 +29,12 @@ type World struct {
 	Random *rand.Rand
 	// Route is the database URL of a sidecar, counted from 0; nil: the server's own. Prepare may set it.
 	Route func(sidecar int) string
+
+	// Proxies in front of the database, one for each sidecar; nil without putProxies.
+	Proxies []*proxy.Proxy
+
+	clock  *postgres.Clock // nil without fakeClock
+	offset time.Duration   // that it was set to
 
 	config  Config
 	history *History
