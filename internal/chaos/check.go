@@ -25,6 +25,7 @@ const (
 	Miscounted   Breach = "attempts don't add up"
 	LateStart    Breach = "late"
 	SlowRecovery Breach = "slow recovery"
+	Orphan       Breach = "orphan"      // a subprocess that outlives its sidecar
 	EndedBadly   Breach = "ended badly" // a sidecar, unasked or not in order
 )
 
@@ -47,7 +48,9 @@ type Figures struct {
 	// Resume is the slowest first start after the end of a fault that struck all.
 	Resume  time.Duration
 	LateMax time.Duration
-	Breach  map[Breach]int
+	// Beside names the overlaps.
+	Beside []string
+	Breach map[Breach]int
 }
 
 // checker collects what it finds.
@@ -70,6 +73,7 @@ func Check(facts *Facts, allowed Allowed) ([]Violation, Figures) {
 		c.checkLeases(s)
 		c.checkAttempts(s)
 		c.checkOverlaps(s)
+		c.checkOrphans(s)
 		c.checkReaps(s)
 		c.checkLateness(s)
 	}
@@ -114,10 +118,14 @@ func (c *checker) evidence(s *story) []string {
 		add(c.hostTime(t.At), "audit: %s -> %s, lease %s -> %s, worker %s -> %s, attempts %d -> %d, crashes %d -> %d", t.OldStatus, t.NewStatus,
 			short(t.OldLease), short(t.NewLease), c.worker(t.OldWorker), c.worker(t.NewWorker), t.OldAttempts, t.NewAttempts, t.OldCrashes, t.NewCrashes)
 	}
+	from, to := farFuture, time.Time{}
+	for _, l := range lines {
+		from, to = earlier(from, l.at), later(to, l.at)
+	}
 	for _, f := range c.faults {
-		near := func(at time.Time) bool { return len(lines) > 0 && at.After(lines[0].at.Add(-20*time.Second)) }
-		if near(f.from) || near(f.to) {
-			add(f.from, "fault %d: %s of %s, for %s", f.ID, f.What, orAll(f.Whom), f.to.Sub(f.from).Round(time.Millisecond))
+		if f.from.Before(to) && f.to.Add(f.Aftermath).After(from) {
+			add(f.from, "fault %d begins: %s of %s", f.ID, f.What, orAll(f.Whom))
+			add(f.to, "fault %d is over", f.ID)
 		}
 	}
 	slices.SortStableFunc(lines, func(a, b line) int { return a.at.Compare(b.at) })
@@ -132,6 +140,20 @@ func (c *checker) evidence(s *story) []string {
 		text = append(text, fmt.Sprintf("row: %+v", *s.row))
 	}
 	return text
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 func (c *checker) worker(id int) string {

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -19,9 +20,24 @@ func (c *checker) checkOverlaps(s *story) {
 			case beside <= 0 || earlier.cancelled && beside <= letGo:
 			case s.reapOf(earlier.lease) != nil:
 				c.figures.Overlaps++
+				c.figures.Beside = append(c.figures.Beside, fmt.Sprintf("job %d (%s): attempt %d at %s ran on for %s beside attempt %d at %s",
+					s.spec.Number, s.spec.Type, earlier.attempt, earlier.process, beside.Round(time.Millisecond), later.attempt, later.process))
 			default:
 				c.breach(s, Overlap, "job %d: lease %s ran for %s beside lease %s", s.spec.Number, earlier.lease, beside, later.lease)
 			}
+		}
+	}
+}
+
+// orphanFor is how long the guard may take to end the children of a sidecar that is gone.
+const orphanFor = time.Second
+
+// checkOrphans: no subprocess goes on for long after its sidecar.
+func (c *checker) checkOrphans(s *story) {
+	for _, r := range s.runs {
+		l := c.lives[r.process]
+		if s.spec.Type == typeScript && l != nil && !l.down.IsZero() && r.to.Sub(l.down) > orphanFor {
+			c.breach(s, Orphan, "job %d ran %s longer than %s", s.spec.Number, r.to.Sub(l.down), r.process)
 		}
 	}
 }
@@ -41,7 +57,7 @@ func (c *checker) checkReaps(s *story) {
 		case c.excused(name, at):
 		case l.down.IsZero() || l.down.After(at):
 			c.breach(s, HealthyReap, "job %d was reaped from %s", s.spec.Number, name)
-		case !l.stopping.IsZero():
+		case !l.stopping.IsZero() && l.exit == exitedWell:
 			c.breach(s, LeftBehind, "job %d was left behind by %s", s.spec.Number, name)
 		}
 	}
@@ -130,6 +146,9 @@ func (c *checker) checkResume() {
 	}
 }
 
+// exitedWell is what the system says of a process that ended with 0.
+const exitedWell = "exit status 0"
+
 // checkExits: a sidecar ends in order when it is asked to, and otherwise only where it is struck itself.
 func (c *checker) checkExits() {
 	for _, l := range c.lives {
@@ -145,7 +164,7 @@ func (c *checker) checkExits() {
 			c.breach(nil, EndedBadly, "%s never ended", l.name)
 		case l.stopping.IsZero():
 			c.breach(nil, EndedBadly, "%s ended unasked: %s", l.name, l.exit)
-		case l.exit != "exit status 0":
+		case l.exit != exitedWell:
 			c.breach(nil, EndedBadly, "%s ended with %s after SIGTERM", l.name, l.exit)
 		}
 	}

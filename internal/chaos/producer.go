@@ -23,8 +23,9 @@ type producer struct {
 	load    Load
 	history *History
 	random  *rand.Rand
-	number  int // of the last job
-	poison  int // jobs of that kind that are still to come
+	number  int       // of the last job
+	poison  int       // jobs of that kind that are still to come
+	warm    time.Time // they come after it
 	conn    *pgx.Conn
 }
 
@@ -66,9 +67,12 @@ func (p *producer) drawOne() Spec {
 	p.number++
 	// Durations are spread from nothing to twice the mean.
 	spec := Spec{Number: p.number, Type: typeWeb, Run: time.Duration(p.random.Float64() * 2 * float64(p.load.Run)), MaxAttempts: manyAttempts}
-	if p.poison > 0 && p.number%50 == 25 {
+	if p.poison > 0 && p.number%40 == 20 && time.Now().After(p.warm) {
 		p.poison--
-		spec.Type, spec.Poison, spec.MaxAttempts = typePoison, true, 2
+		spec.Type, spec.Poison, spec.MaxAttempts = typePoison, true, 1
+		return spec
+	}
+	if p.load.Light {
 		return spec
 	}
 	switch draw := p.random.IntN(100); {

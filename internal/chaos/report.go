@@ -24,6 +24,11 @@ func Print(out io.Writer, o Outcome) {
 	if o.Err != nil {
 		fmt.Fprintf(out, "    %v\n", o.Err)
 	}
+	for i, line := range o.Figures.Beside {
+		if i < maxShown {
+			fmt.Fprintf(out, "    overlap after a reap: %s\n", line)
+		}
+	}
 	for i, v := range o.Violations {
 		if i == maxShown {
 			fmt.Fprintf(out, "    and %d more\n", len(o.Violations)-maxShown)

@@ -104,11 +104,17 @@ func (w *World) play(ctx context.Context) (*Facts, error) {
 func (w *World) strikeUnderLoad(ctx context.Context) error {
 	loading, stopLoading := context.WithCancel(ctx)
 	defer stopLoading()
-	producing := producer{url: w.URL(), load: w.Scenario.Load, history: w.history, random: rand.New(rand.NewPCG(w.Random.Uint64(), 0))}
+	// For a lease time after the database's start, sessions and presence locks are missing for another reason, and only
+	// heartbeats count.
+	warm := w.started.Add(leaseTime + time.Second)
+	producing := producer{url: w.URL(), load: w.Scenario.Load, history: w.history, random: rand.New(rand.NewPCG(w.Random.Uint64(), 0)), warm: warm}
 	var producers sync.WaitGroup
 	var producerErr error
 	producers.Go(func() { producerErr = producing.run(loading) })
-	err := w.strikes(ctx)
+	err := pause(ctx, time.Until(warm))
+	if err == nil {
+		err = w.strikes(ctx)
+	}
 	stopLoading()
 	producers.Wait()
 	return errors.Join(err, producerErr)

@@ -26,8 +26,8 @@ type Scenario struct {
 	Host func(ctx context.Context, w *World) error
 	// Prepare is called when the server runs, before the sidecars start. May be nil.
 	Prepare func(ctx context.Context, w *World) error
-	// Strike does the fault once and returns when it is over. It is called again and again, after pauses, while the load goes on;
-	// one call has Within to end. May be nil.
+	// Strike does the fault once and returns when it is over. It is called again and again, after pauses, while the
+	// load goes on. May be nil.
 	Strike func(ctx context.Context, w *World) error
 	// Pause between strikes, at least and at most. Defaults to 3 s and 8 s.
 	Pause [2]time.Duration
@@ -44,6 +44,8 @@ type Load struct {
 	Rate float64
 	// Run is the mean duration of a job. Defaults to 150 ms.
 	Run time.Duration
+	// Light jobs are short webhooks alone: for high rates.
+	Light bool
 	// Poison jobs in all, each of which kills its sidecar. Defaults to 0.
 	Poison int
 }

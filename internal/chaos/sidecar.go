@@ -78,22 +78,20 @@ func (s *Sidecar) Start(ctx context.Context) error {
 	return err
 }
 
-// config has defaults but for the handlers: the retries of flaky jobs must come within the scenario.
+// config has defaults but for the handlers: retries must come within the scenario.
 func (s *Sidecar) config(name string) string {
+	const backoff = "backoff: {base: 500ms, factor: 1.5, cap: 5s}"
 	web := fmt.Sprintf("webhook: {url: 'http://%s/%s'}", s.world.appAddr, name)
 	var text strings.Builder
 	fmt.Fprintf(&text, "http: {addr: '%s'}\n%s\nhandlers:\n", s.addr, s.world.Scenario.Settings)
-	for _, each := range []string{typeWeb, typeSlow, typePoison} {
-		fmt.Fprintf(&text, "  %s: {%s}\n", each, web)
-	}
-	for _, each := range []string{typeFlaky, typeRefused} {
-		fmt.Fprintf(&text, "  %s: {%s, backoff: {base: 500ms, factor: 1.5, cap: 5s}}\n", each, web)
+	for _, each := range []string{typeWeb, typeSlow, typeFlaky, typeRefused, typePoison} {
+		fmt.Fprintf(&text, "  %s: {%s, %s}\n", each, web, backoff)
 	}
 	quoted := make([]string, 0, len(s.world.config.Program)+3)
 	for _, word := range append(append([]string{}, s.world.config.Program...), "record", s.world.folder, name) {
 		quoted = append(quoted, "'"+strings.ReplaceAll(word, "'", "''")+"'")
 	}
-	fmt.Fprintf(&text, "  %s: {subprocess: {command: [%s]}}\n", typeScript, strings.Join(quoted, ", "))
+	fmt.Fprintf(&text, "  %s: {subprocess: {command: [%s]}, %s}\n", typeScript, strings.Join(quoted, ", "), backoff)
 	return text.String()
 }
 
@@ -147,6 +145,13 @@ func (s *Sidecar) Stop() error {
 		return fmt.Errorf("%s ended with %s after SIGTERM: see %s", p.name, p.command.ProcessState, p.log)
 	}
 	return nil
+}
+
+func (s *Sidecar) restart(ctx context.Context) error {
+	if err := s.Start(ctx); err != nil {
+		return err
+	}
+	return s.AwaitReady(ctx)
 }
 
 // supervise starts the sidecar again whenever it has ended without being asked to, until ctx is done.

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgbell/pgbell/internal/postgres"
+	"github.com/pgbell/pgbell/internal/proxy"
 	"github.com/pgbell/pgbell/migrations"
 )
 
@@ -29,10 +30,17 @@ type World struct {
 	// Route is the database URL of a sidecar, counted from 0; nil: the server's own. Prepare may set it.
 	Route func(sidecar int) string
 
+	// Proxies in front of the database, one for each sidecar; nil without putProxies.
+	Proxies []*proxy.Proxy
+
+	clock  *postgres.Clock // nil without fakeClock
+	offset time.Duration   // that it was set to
+
 	config  Config
 	history *History
 	folder  string
 	appAddr string
+	started time.Time // the server
 
 	mu       sync.Mutex
 	faults   int
@@ -123,6 +131,7 @@ func (w *World) open(ctx context.Context) (err error) {
 	if w.Server, err = postgres.Start(ctx, w.Scenario.Postgres); err != nil {
 		return err
 	}
+	w.started = time.Now()
 	if err := w.migrate(ctx); err != nil {
 		return err
 	}
