@@ -90,7 +90,7 @@ func defaultTo[T comparable](value *T, otherwise T) {
 // Scenarios are all that there are.
 func Scenarios() []Scenario {
 	var all []Scenario
-	for _, some := range [][]Scenario{processScenarios, faultScenarios} {
+	for _, some := range [][]Scenario{processScenarios, faultScenarios, upgradeScenarios} {
 		all = append(all, some...)
 	}
 	return all
