@@ -113,10 +113,14 @@ func (r *reaper) look(ctx context.Context) time.Duration {
 	case r.calm:
 		next = seen.prospect.wait()
 	}
-	if next == reapSeldom {
+	switch {
+	case next == reapSeldom:
 		return next + rand.N(next/8)
+	case next < reapOften:
+		return next // a suspicion is to be looked after just when it is due
+	default:
+		return next - rand.N(reapOften/2)
 	}
-	return next - rand.N(min(next, reapOften)/2+1)
 }
 
 // judge reaps the jobs of those suspects that are dead.
@@ -133,7 +137,8 @@ func (r *reaper) judge(ctx context.Context, suspects []suspect) (next time.Durat
 			}
 			missing[s.worker] = first
 			next = min(next, max(s.deadAfter/3, 50*time.Millisecond))
-			if now.Sub(first.since) < s.deadAfter {
+			if left := s.deadAfter - now.Sub(first.since); left > 0 {
+				next = min(next, left)
 				continue
 			}
 		} else if !s.dead && !s.expired {
