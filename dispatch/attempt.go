@@ -63,24 +63,39 @@ func (a *attempts) cancelAll(cause error) {
 // start runs claimed jobs. A job's slot is free again when its handler has returned; it is held
 // until the settler has written what came of it.
 func (d *Dispatcher) start(ctx context.Context, claimed []*attempt) {
-	if len(claimed) == 0 {
-		return
+	if len(claimed) > 0 {
+		d.hold(ctx, claimed)
+		d.crew.start(claimed)
 	}
+}
+
+// hold takes claimed jobs in.
+func (d *Dispatcher) hold(ctx context.Context, claimed []*attempt) {
 	now := time.Now()
 	for _, a := range claimed {
 		a.lane, a.answered = d.lanes.of(a.job.Type), now
-		timeout := a.lane.Timeout
-		if a.job.timeout > 0 {
-			timeout = a.job.timeout
-		}
-		a.job.Deadline = now.Add(timeout)
+		a.job.Deadline = now.Add(a.timeout())
 		a.ctx, a.cancel = attemptContext(ctx, a.job.Deadline)
 	}
 	if d.lanes.take(claimed) {
 		d.busy.send()
 	}
 	d.attempts.add(claimed)
-	d.crew.start(claimed)
+}
+
+// timeout is how long the attempt may take: the job's own limit, or else its type's.
+func (a *attempt) timeout() time.Duration {
+	if a.job.timeout > 0 {
+		return a.job.timeout
+	}
+	return a.lane.Timeout
+}
+
+// begin counts from now on what has been counted from the claim.
+func (a *attempt) begin(now time.Time) {
+	a.job.lateness += now.Sub(a.answered)
+	a.answered, a.job.Deadline = now, now.Add(a.timeout())
+	a.ctx = attemptDeadline(a.ctx, a.job.Deadline)
 }
 
 func (d *Dispatcher) run(a *attempt) {

@@ -91,7 +91,9 @@ func (d *Dispatcher) claim(ctx, jobs context.Context, w wants) (claimed, error) 
 	for _, a := range found {
 		got.waited = max(got.waited, a.job.lateness)
 	}
-	d.start(jobs, found)
+	company, alone := partition(found)
+	d.start(jobs, company)
+	d.seclude(jobs, alone)
 	runtime.Gosched() // a lone job first, then what follows it here
 	return got, nil
 }

@@ -39,6 +39,7 @@ func (d *Dispatcher) turn(ctx, jobs context.Context) error {
 	d.gather(ctx)
 	drain(d.lanes.freed)
 	d.left = leftOut{}
+	d.tendSolitude()
 	w := d.wants()
 	if w.nothing() || !d.mayClaim() {
 		d.bell.Awake()
@@ -60,6 +61,9 @@ func (d *Dispatcher) turn(ctx, jobs context.Context) error {
 		return err
 	}
 	d.woke(got)
+	if d.alone.waiting != nil {
+		return nil
+	}
 	d.levels.asked = d.levels.asked || d.draining
 	if d.draining = got.more; !got.more {
 		return d.idle(ctx, jobs, got, 0)
@@ -211,6 +215,9 @@ func (d *Dispatcher) rest(ctx context.Context, next time.Duration, by wake) {
 	}
 	if next > poll {
 		next, by = poll, wakePoll
+	}
+	if d.alone.waiting != nil && next > restPeriod {
+		next, by = restPeriod, wakeNone
 	}
 	if probeAt := d.left.probeAt; !probeAt.IsZero() && time.Until(probeAt) < next {
 		next, by = time.Until(probeAt), wakeDue

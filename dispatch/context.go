@@ -20,6 +20,14 @@ func attemptContext(parent context.Context, deadline time.Time) (context.Context
 	return deadlineContext{ctx, deadline}, cancel
 }
 
+// attemptDeadline returns the context of an attempt with another deadline.
+func attemptDeadline(attempt context.Context, deadline time.Time) context.Context {
+	if c, ok := attempt.(deadlineContext); ok {
+		attempt = c.Context
+	}
+	return deadlineContext{attempt, deadline}
+}
+
 // Deadline implements context.Context.
 func (c deadlineContext) Deadline() (time.Time, bool) { return c.deadline, true }
 

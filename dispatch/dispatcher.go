@@ -15,7 +15,7 @@ import (
 )
 
 // SchemaVersion is the version of pgbell's schema that this package speaks.
-const SchemaVersion = 2
+const SchemaVersion = 3
 
 // Dispatcher claims due jobs, runs them and settles them. See the package comment for what it promises.
 type Dispatcher struct {
@@ -41,6 +41,7 @@ type Dispatcher struct {
 	wake      wake          // how it was woken, until the next claim
 	left      leftOut       // what this turn left out for want of room
 	shy       shyness
+	alone     solitude
 
 	started     atomic.Bool
 	ready       chan struct{}
@@ -87,6 +88,7 @@ func New(pool *pgxpool.Pool, config Config) (*Dispatcher, error) {
 		passed:      newPause(5*time.Millisecond, time.Second),
 		beatNow:     newNudge(),
 		busy:        newNudge(),
+		alone:       solitude{wait: minSolitudeWait},
 	}
 	d.crew.run = d.run
 	metrics.observe(d.lanes)
@@ -126,6 +128,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	d.log.Info().Int32("worker_id", d.worker.Load()).Int("concurrency", d.config.Concurrency).Msg("dispatcher started")
 
 	d.claimLoop(ctx, background)
+	d.endSolitude(ErrShutdown)
 	stuck := d.finish()
 	d.settler.close()
 	writingEnds := time.AfterFunc(d.statementTimeout()+settleAtShutdown, stopWriting)

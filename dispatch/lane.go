@@ -24,6 +24,7 @@ type lanes struct {
 	free     int
 	held     int // jobs claimed and not yet settled
 	maxHeld  int
+	secluded bool                // a job runs alone, or waits to: there is no room for others
 	breakers map[string]*breaker // of those types alone whose handler can't be reached
 	freed    chan struct{}       // gets a token when there may be more room than before
 }
@@ -102,6 +103,9 @@ func (l *lanes) wants(now time.Time) wants {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	w := wants{slots: max(min(l.free, l.maxHeld-l.held), 0), none: l.held == 0, wildcard: l.any != nil}
+	if l.secluded {
+		return wants{limited: true}
+	}
 	add := func(jobType string, lane *lane) {
 		room := min(lane.Concurrency-lane.running, w.slots)
 		if b := l.breakers[jobType]; b != nil {
@@ -191,11 +195,24 @@ func (l *lanes) release(jobType string, lane *lane, result Result, begun time.Ti
 	return wait
 }
 
+// seclude makes room for none but the jobs that are held, until they are settled or it is revoked.
+func (l *lanes) seclude(on bool) {
+	l.mu.Lock()
+	l.secluded = on
+	l.mu.Unlock()
+	if !on {
+		l.signal()
+	}
+}
+
 // settled notes that n jobs are no longer held.
 func (l *lanes) settled(n int) {
 	l.mu.Lock()
-	tight := l.held >= l.maxHeld
+	tight := l.held >= l.maxHeld || l.secluded
 	l.held -= n
+	if l.held == 0 {
+		l.secluded = false
+	}
 	l.mu.Unlock()
 	if tight {
 		l.signal()

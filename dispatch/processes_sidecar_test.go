@@ -56,6 +56,8 @@ type order struct {
 	BlockIn string `json:"block_in,omitempty"`
 	// Insist has it report success although its context is done.
 	Insist bool `json:"insist,omitempty"`
+	// Kill has it kill the process that it runs in.
+	Kill bool `json:"kill,omitempty"`
 }
 
 // record is a line that a sidecar notes: that it is ready, or that an attempt starts or ends.
@@ -104,6 +106,9 @@ func (r recorder) handle(ctx context.Context, job dispatch.Job, what order) (any
 	made := record{What: start, Job: job.ID, Type: job.Type, Attempt: job.Attempt, Lease: job.Lease}
 	if err := r.note(made); err != nil {
 		return nil, err
+	}
+	if what.Kill {
+		return nil, syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	}
 	if what.BlockIn == r.sidecar {
 		<-ctx.Done()

@@ -107,10 +107,14 @@ func (r *reaper) look(ctx context.Context) time.Duration {
 	case r.calm:
 		next = seen.prospect.wait()
 	}
-	if next == reapSeldom {
+	switch {
+	case next == reapSeldom:
 		return next + rand.N(next/8)
+	case next < reapOften:
+		return next // a suspicion is to be looked after just when it is due
+	default:
+		return next - rand.N(reapOften/2)
 	}
-	return next - rand.N(min(next, reapOften)/2+1)
 }
 
 // judge reaps the jobs of those suspects that are dead.
@@ -121,11 +125,12 @@ func (r *reaper) judge(ctx context.Context, suspects []suspect) (next time.Durat
 	for _, s := range suspects {
 		known := r.suspicions.note(s, now)
 		left, expired := known.verdictIn(s, now)
-		next = min(next, reapOften, max(left, 50*time.Millisecond))
+		next = min(next, reapOften)
 		if !known.absent.IsZero() {
 			next = min(next, max(s.deadAfter/3, 50*time.Millisecond))
 		}
 		if left > 0 && !s.dead {
+			next = min(next, left)
 			continue
 		}
 		if err := r.reapWorker(ctx, s, expired); err != nil && ctx.Err() == nil {

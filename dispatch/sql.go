@@ -242,13 +242,16 @@ const othersSQL = `(SELECT count(*)::int FROM {schema}.job_workers o
 const registerSQL = `INSERT INTO {schema}.job_workers (name, version, schema_version, concurrency, types, lease_time, dead_after)
 VALUES ($1, $2, $3, $4, $5, $6::float8 * interval '1 s', $7::float8 * interval '1 s') RETURNING id, ` + othersSQL
 
+// How many jobs worker $1 holds, counted up to two. Index: jobs_held.
+const companySQL = `(SELECT count(*)::int FROM (SELECT FROM {schema}.jobs c WHERE c.worker_id = $1::int AND c.status = 'processing' LIMIT 2) c)`
+
 // A worker that leaves jobs behind stays, as dead, so that they are reaped at once.
 const unregisterSQL = `WITH gone AS (
   DELETE FROM {schema}.job_workers w WHERE w.id = $1
     AND NOT EXISTS (SELECT FROM {schema}.jobs j WHERE j.worker_id = $1 AND j.status = 'processing')
   RETURNING id
 )
-UPDATE {schema}.job_workers SET dead_at = now() WHERE id = $1 AND NOT EXISTS (SELECT FROM gone)`
+UPDATE {schema}.job_workers SET dead_at = now(), held_at_death = ` + companySQL + ` WHERE id = $1 AND NOT EXISTS (SELECT FROM gone)`
 
 // No row: the worker was declared dead. Locks that row alone.
 const beatSQL = `UPDATE {schema}.job_workers SET heartbeat_at = clock_timestamp() WHERE id = $1 AND dead_at IS NULL RETURNING ` + othersSQL
@@ -284,37 +287,51 @@ FROM holder h LEFT JOIN {schema}.job_workers w ON w.id = h.id
 WHERE h.id IS NOT NULL AND h.id <> $1`
 
 // Locks the worker's row; a heartbeat since the look, $2, saves it.
-const markDeadSQL = `UPDATE {schema}.job_workers SET dead_at = clock_timestamp()
+const markDeadSQL = `UPDATE {schema}.job_workers SET dead_at = clock_timestamp(), held_at_death = ` + companySQL + `
 WHERE id = $1 AND dead_at IS NULL AND heartbeat_at = $2 RETURNING true`
 
-// The end of a lost attempt, for the two reapers below.
+// The end of a lost attempt, for the two reapers below, as they tell it: crash is 1 if the worker died, forgiven whether the
+// attempt is given back. A job that died alone pays for all its deaths, those that were forgiven too.
 const reapSQL = `, noted AS (
   INSERT INTO {schema}.job_errors (job_id, lease, attempt, error, worker_id, started_at)
   SELECT l.id, l.lease, l.attempts, l.cause, l.worker_id, l.started_at FROM lost l WHERE l.lease IS NOT NULL
+), ended AS (
+  SELECT u.id, u.cause, u.crashes, u.used, u.cancelled, u.used >= u.max_attempts AND NOT u.forgiven AND NOT u.cancelled AS failed FROM (
+    SELECT l.id, l.cause, l.forgiven, l.max_attempts, l.cancelled, l.crashes + l.crash AS crashes,
+      CASE WHEN l.forgiven THEN greatest(l.attempts - 1, 0) ELSE greatest(l.attempts, l.crash * (l.crashes + l.crash)) END AS used
+    FROM lost l
+  ) u
 )
 UPDATE {schema}.jobs j SET
-  status = CASE WHEN j.cancel_requested_at IS NOT NULL THEN 'cancelled' WHEN j.attempts >= j.max_attempts THEN 'failed'
-    ELSE 'pending' END::{schema}.job_status,
-  completed_at = CASE WHEN j.cancel_requested_at IS NOT NULL OR j.attempts >= j.max_attempts THEN now() END,
-  scheduled_for = CASE WHEN j.crashes + l.crash < 2 THEN least(j.scheduled_for, now())
-    ELSE now() + least(interval '30 s' * 4 ^ least(j.crashes + l.crash - 2, 20), interval '1 day') END,
-  error = l.cause || CASE WHEN j.attempts >= j.max_attempts THEN '; that was its last attempt' ELSE '' END,
-  crashes = j.crashes + l.crash, updated_at = now(), lease = NULL, worker_id = NULL, held_until = NULL
-FROM lost l WHERE j.id = l.id RETURNING j.status = 'pending'`
+  status = CASE WHEN e.cancelled THEN 'cancelled' WHEN e.failed THEN 'failed' ELSE 'pending' END::{schema}.job_status,
+  completed_at = CASE WHEN e.cancelled OR e.failed THEN now() END,
+  scheduled_for = CASE WHEN e.crashes < 2 OR e.failed OR e.cancelled THEN least(j.scheduled_for, now())
+    ELSE now() + least(interval '30 s' * 4 ^ least(e.crashes - 2, 20), interval '1 day') * (1 + random() / 4) END,
+  error = e.cause || CASE
+    WHEN e.failed AND e.crashes > 1 THEN format('; that was its last attempt: %s of %s ended with the death of its worker', e.crashes, e.used)
+    WHEN e.failed THEN '; that was its last attempt' ELSE '' END,
+  attempts = e.used, crashes = e.crashes, updated_at = now(), lease = NULL, worker_id = NULL, held_until = NULL
+FROM ended e WHERE j.id = e.id RETURNING j.status = 'pending'`
 
-// Jobs of worker $1, which is dead. The first re-run is at once; from the second death on it backs off. What is locked is
-// left for the next time. Index: jobs_held.
+// Jobs of worker $1, which is dead. The first re-run is at once; from the second death on it backs off, and runs alone (see
+// solitude). Of jobs that died together any may have been the cause, so their attempts are given back; but not to a job that
+// is to be tried only once. What is locked is left for the next time. Index: jobs_held.
 const reapWorkerSQL = `WITH lost AS MATERIALIZED (
-  SELECT j.id, j.lease, j.attempts, j.worker_id, j.started_at, 1 AS crash,
-    format('worker %s died or lost touch with the database while it ran this job', j.worker_id) AS cause
-  FROM {schema}.jobs j WHERE j.worker_id = $1 AND j.status = 'processing' ORDER BY j.id LIMIT 1000 FOR NO KEY UPDATE SKIP LOCKED
+  SELECT j.id, j.lease, j.attempts, j.max_attempts, j.crashes, j.worker_id, j.started_at, j.cancel_requested_at IS NOT NULL AS cancelled,
+    1 AS crash, f.company AND j.max_attempts > 1 AS forgiven,
+    format('worker %s died or lost touch with the database while it ran this job%s', j.worker_id,
+      CASE WHEN f.company THEN ' and others' ELSE ' alone' END) AS cause
+  FROM {schema}.jobs j, (
+    SELECT coalesce((SELECT w.held_at_death FROM {schema}.job_workers w WHERE w.id = $1::int), ` + companySQL + `) > 1 AS company
+  ) f
+  WHERE j.worker_id = $1::int AND j.status = 'processing' ORDER BY j.id LIMIT 1000 FOR NO KEY UPDATE OF j SKIP LOCKED
 )` + reapSQL
 
 // Jobs that no sidecar holds, past their time: claimed by claim_jobs, or accepted and never settled; and those that
 // somebody set to processing without a time. Index: jobs_held.
 const reapHeldSQL = `WITH lost AS MATERIALIZED (
-  SELECT j.id, j.lease, j.attempts, j.worker_id, j.started_at, 0 AS crash,
-    'not settled within the time that its holder had'::text AS cause
+  SELECT j.id, j.lease, j.attempts, j.max_attempts, j.crashes, j.worker_id, j.started_at, j.cancel_requested_at IS NOT NULL AS cancelled,
+    0 AS crash, false AS forgiven, 'not settled within the time that its holder had'::text AS cause
   FROM {schema}.jobs j
   WHERE j.worker_id IS NULL AND j.status = 'processing' AND (j.held_until < now() OR j.held_until IS NULL AND j.updated_at < now()
     - (SELECT s.value::interval FROM {schema}.job_settings s WHERE s.name = 'manual_lease'))

@@ -2,6 +2,7 @@ package migrations_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -213,6 +214,32 @@ func TestEnumAloneIsAdopted(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(t, conn, "INSERT INTO other VALUES ('archived')")
+}
+
+// A deploy that is taken back: the sidecars of before run on, and the jobs stay.
+func TestDownOneVersion(t *testing.T) {
+	t.Parallel()
+	conn := migrated(t)
+	run(t, conn, "INSERT INTO jobs (type) SELECT 'a' FROM generate_series(1, 7)")
+	const worker = "INSERT INTO job_workers (name, version, schema_version, concurrency, types, lease_time, dead_after, heartbeat_at) " +
+		"VALUES ('w', 'v', %d, 1, '{*}', '15 s', '1 s', now() - interval '50 s') RETURNING id"
+	one[int](t, conn, fmt.Sprintf(worker, migrations.Version-1))
+	// An idle one, whose last heartbeat is older than its lease time: its lock shows that it lives.
+	present := one[int](t, conn, fmt.Sprintf(worker, migrations.Version))
+	run(t, conn, fmt.Sprintf("SELECT pg_advisory_lock('jobs'::regclass::int, %d)", present))
+	var refused *migrations.RefusedError
+	err := migrations.Down(t.Context(), conn, migrations.Config{}, migrations.DownOptions{To: -1})
+	if !errors.As(err, &refused) || refused.Sidecars != 1 || refused.Unfinished != 0 {
+		t.Fatalf("got %v", err)
+	}
+	run(t, conn, "SELECT pg_advisory_unlock_all()")
+	if err := migrations.Down(t.Context(), conn, migrations.Config{}, migrations.DownOptions{To: -1}); err != nil {
+		t.Fatal(err)
+	}
+	if n := one[int](t, conn, "SELECT count(*) FROM jobs"); n != 7 || status(t, conn, "").Installed != migrations.Version-1 {
+		t.Errorf("%d jobs are left, version %d", n, status(t, conn, "").Installed)
+	}
+	up(t, conn, migrations.Config{})
 }
 
 func TestDownRefuses(t *testing.T) {

@@ -70,7 +70,7 @@ func (i installation) back(ctx context.Context, tx pgx.Tx, all []migration, to i
 		return false, err
 	}
 	if version >= 2 && !force {
-		if err := i.harmless(ctx, tx); err != nil {
+		if err := i.harmless(ctx, tx, to); err != nil {
 			return false, err
 		}
 	}
@@ -86,13 +86,13 @@ func (i installation) back(ctx context.Context, tx pgx.Tx, all []migration, to i
 	return false, nil
 }
 
-// harmless: no sidecar is at work and no job would be lost.
-func (i installation) harmless(ctx context.Context, tx pgx.Tx) error {
+// harmless: no sidecar is at work that needs more than version to, and no job would be lost.
+func (i installation) harmless(ctx context.Context, tx pgx.Tx, to int) error {
 	if _, err := tx.Exec(ctx, i.fill(sqlHold), pgx.QueryExecModeSimpleProtocol); err != nil {
 		return err
 	}
 	refused := RefusedError{Schema: i.schema}
-	err := tx.QueryRow(ctx, i.fill(sqlAtStake), pgx.QueryExecModeSimpleProtocol).Scan(&refused.Sidecars, &refused.Unfinished)
+	err := tx.QueryRow(ctx, i.fill(fmt.Sprintf(sqlAtStake, to)), pgx.QueryExecModeSimpleProtocol).Scan(&refused.Sidecars, &refused.Unfinished)
 	if err != nil {
 		return fmt.Errorf("count what is at stake: %w", err)
 	}

@@ -28,7 +28,7 @@ import (
 )
 
 // Version of the schema that this program works with: the number of the newest migration.
-const Version = 2
+const Version = 3
 
 //go:embed *.sql
 var files embed.FS

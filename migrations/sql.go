@@ -111,10 +111,15 @@ const (
 // sqlHold keeps writers out while sqlAtStake is decided on. Locks: ACCESS EXCLUSIVE on jobs and job_workers.
 const sqlHold = `LOCK TABLE {schema}.jobs, {schema}.job_workers IN ACCESS EXCLUSIVE MODE`
 
-// sqlAtStake counts live sidecars, and jobs that would be lost, up to a thousand: by the partial indexes jobs_claim and jobs_held.
+// sqlAtStake counts, for a way down to version %[1]d, the sidecars that run and need a newer one, by their presence locks or
+// heartbeats; and jobs that would be lost, up to a thousand of each status: by the partial indexes jobs_claim and jobs_held.
 const sqlAtStake = `
 SELECT
-  (SELECT count(*) FROM {schema}.job_workers WHERE dead_at IS NULL AND heartbeat_at > now() - lease_time),
+  (SELECT count(*) FROM {schema}.job_workers w WHERE w.dead_at IS NULL AND w.schema_version > %[1]d
+    AND (w.heartbeat_at > now() - w.lease_time OR EXISTS (
+      SELECT FROM pg_catalog.pg_locks l WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.granted
+        AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())
+        AND l.classid = (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relname = 'jobs' AND c.relnamespace = (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = {name})) AND l.objid = w.id::bigint::oid))),
   (SELECT count(*) FROM (
      (SELECT FROM {schema}.jobs WHERE status = 'pending' LIMIT 1000) UNION ALL (SELECT FROM {schema}.jobs WHERE status = 'processing' LIMIT 1000)
-   ) unfinished WHERE EXISTS (SELECT FROM {schema}.pgbell_migrations WHERE version = 2 AND adopted IS NULL))`
+   ) unfinished WHERE %[1]d < 2 AND EXISTS (SELECT FROM {schema}.pgbell_migrations WHERE version = 2 AND adopted IS NULL))`

@@ -200,25 +200,29 @@ func TestCheck(t *testing.T) {
 		t.Errorf("current: %v", err)
 	}
 
-	run(t, conn, `INSERT INTO "My schema".pgbell_migrations VALUES (3, 'later', 'x', 2)`)
+	later := func(above int, name string, serves int) {
+		t.Helper()
+		run(t, conn, fmt.Sprintf(`INSERT INTO "My schema".pgbell_migrations VALUES (%d, '%s', 'x', %d)`, migrations.Version+above, name, serves))
+	}
+	later(1, "later", migrations.Version)
 	if err := migrations.Check(t.Context(), conn, "My schema"); err != nil {
 		t.Errorf("a newer schema that still serves this version: %v", err)
 	}
 	up(t, conn, migrations.Config{Schema: "My schema"})
-	if report := status(t, conn, "My schema"); report.Installed != 3 || !report.Current || report.Migrations[2].State != migrations.Unknown {
+	if report := status(t, conn, "My schema"); report.Installed != migrations.Version+1 || !report.Current || report.Migrations[migrations.Version].State != migrations.Unknown {
 		t.Errorf("status: %+v", report)
 	}
 	if err := migrations.Down(t.Context(), conn, migrations.Config{Schema: "My schema"}, migrations.DownOptions{}); err == nil || !strings.Contains(err.Error(), "newer") {
 		t.Errorf("down from an unknown version: %v", err)
 	}
 
-	run(t, conn, `INSERT INTO "My schema".pgbell_migrations VALUES (4, 'last', 'x', 4)`)
-	expect(migrations.Newer, "pgbell migrate down --to 2 --schema 'My schema'")
+	later(2, "last", migrations.Version+2)
+	expect(migrations.Newer, fmt.Sprintf("pgbell migrate down --to %d --schema 'My schema'", migrations.Version))
 	if err := migrations.Up(t.Context(), conn, migrations.Config{Schema: "My schema"}); !migrations.IsMismatch(err, migrations.Newer) {
 		t.Errorf("up: %v", err)
 	}
 
-	run(t, conn, `DELETE FROM "My schema".pgbell_migrations WHERE version > 2`)
+	run(t, conn, fmt.Sprintf(`DELETE FROM "My schema".pgbell_migrations WHERE version > %d`, migrations.Version))
 	if err := migrations.Down(t.Context(), conn, migrations.Config{Schema: "My schema"}, migrations.DownOptions{To: -1}); err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,7 @@ const (
 	LateStart    Breach = "late"
 	SlowRecovery Breach = "slow recovery"
 	Orphan       Breach = "orphan"      // a subprocess that outlives its sidecar
+	Company      Breach = "in company"  // a job that may have killed two workers, beside others
 	EndedBadly   Breach = "ended badly" // a sidecar, unasked or not in order
 )
 
@@ -75,6 +76,7 @@ func Check(facts *Facts, allowed Allowed) ([]Violation, Figures) {
 		c.checkOverlaps(s)
 		c.checkOrphans(s)
 		c.checkReaps(s)
+		c.checkAlone(s)
 		c.checkLateness(s)
 	}
 	c.checkRecovery()

@@ -45,10 +45,14 @@ type index struct {
 	faults  []*struckFault
 	workers map[int]string // process names
 	clocks  []Event
+	// diedTogether is how many jobs died with a worker.
+	diedTogether map[int]int
+	byProcess    map[string][]*run
 }
 
 func newIndex(facts *Facts) *index {
-	x := &index{facts: facts, byID: map[string]*story{}, lives: map[string]*life{}, workers: map[int]string{}}
+	x := &index{facts: facts, byID: map[string]*story{}, lives: map[string]*life{}, workers: map[int]string{},
+		diedTogether: map[int]int{}, byProcess: map[string][]*run{}}
 	x.readProducers()
 	x.readTables()
 	x.readProcesses()
@@ -88,6 +92,9 @@ func (x *index) readProducers() {
 
 func (x *index) readTables() {
 	for _, change := range x.facts.Transitions {
+		if change.reaped() {
+			x.diedTogether[change.OldWorker]++
+		}
 		if s := x.byID[change.Job]; s != nil {
 			s.changes = append(s.changes, change)
 		}
@@ -173,6 +180,7 @@ func (x *index) readRuns() {
 			x.stories = append(x.stories, s)
 		}
 		s.runs = append(s.runs, *r)
+		x.byProcess[r.process] = append(x.byProcess[r.process], r)
 	}
 	for _, s := range x.stories {
 		slices.SortStableFunc(s.runs, func(a, b run) int { return a.from.Compare(b.from) })

@@ -69,7 +69,7 @@ func (p *producer) drawOne() Spec {
 	spec := Spec{Number: p.number, Type: typeWeb, Run: time.Duration(p.random.Float64() * 2 * float64(p.load.Run)), MaxAttempts: manyAttempts}
 	if p.poison > 0 && p.number%40 == 20 && time.Now().After(p.warm) {
 		p.poison--
-		spec.Type, spec.Poison, spec.MaxAttempts = typePoison, true, 1
+		spec.Type, spec.Poison, spec.MaxAttempts = typePoison, true, 3
 		return spec
 	}
 	if p.load.Light {

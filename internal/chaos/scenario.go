@@ -87,11 +87,11 @@ func defaultTo[T comparable](value *T, otherwise T) {
 	}
 }
 
-// Scenarios are all that there are.
+// Scenarios are all that there are, the one that takes longest first.
 func Scenarios() []Scenario {
 	var all []Scenario
 	for _, some := range [][]Scenario{processScenarios, faultScenarios} {
 		all = append(all, some...)
 	}
-	return all
+	return append([]Scenario{mixed(all)}, all...)
 }
