@@ -133,12 +133,12 @@ func (c *checker) checkForgiven(s *story, t Transition) {
 func (c *checker) checkAlone(s *story) {
 	for _, t := range s.changes {
 		r := s.ran(t.NewLease)
-		if !t.claims() || t.OldCrashes < 2 || r == nil {
+		if !t.claims() || t.OldCrashes < backsOffFrom || r == nil {
 			continue
 		}
 		for _, other := range c.byProcess[r.process] {
 			beside := earlier(r.to, other.to).Sub(later(r.from, other.from))
-			if other.lease != r.lease && beside > 0 && !(other.cancelled && beside <= letGo) {
+			if other.lease != r.lease && beside > 0 && !(other.cancelled && beside <= c.letGo()) {
 				c.breach(s, Company, "job %d, whose worker died %d times, ran for %s beside job %d", s.spec.Number, t.OldCrashes, beside, other.number)
 			}
 		}

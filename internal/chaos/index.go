@@ -170,14 +170,18 @@ func (x *index) readRuns() {
 		}
 	}
 	for _, r := range all {
-		if r.to.IsZero() {
-			r.to = x.cutOff(r.from)
-		}
 		s := x.byID[r.job]
 		if s == nil {
 			s = &story{spec: Spec{Number: r.number}, fate: RolledBack, errors: map[string]FailedAttempt{}}
 			x.byID[r.job] = s
 			x.stories = append(x.stories, s)
+		}
+		switch {
+		case !r.to.IsZero():
+		case s.spec.Type == typeScript: // killed before its first tick
+			r.to = r.from
+		default:
+			r.to = x.cutOff(r.from)
 		}
 		s.runs = append(s.runs, *r)
 		x.byProcess[r.process] = append(x.byProcess[r.process], r)

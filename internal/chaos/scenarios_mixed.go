@@ -31,6 +31,6 @@ func mixed(all []Scenario) Scenario {
 		},
 		Strike: func(ctx context.Context, w *World) error { return strikes[w.Random.IntN(len(strikes))](ctx, w) },
 		// A job may have to wait for one fault after the other.
-		Allowed: Allowed{Late: time.Minute, Drain: 5 * time.Minute},
+		Allowed: Allowed{Late: time.Minute, Drain: 6 * time.Minute},
 	}
 }
