@@ -125,7 +125,7 @@ func (r *reaper) judge(ctx context.Context, suspects []suspect) (next time.Durat
 	for _, s := range suspects {
 		known := r.suspicions.note(s, now)
 		left, expired := known.verdictIn(s, now)
-		next = min(next, reapOften, max(left, 50*time.Millisecond))
+		next = min(next, reapOften)
 		if !known.absent.IsZero() {
 			next = min(next, max(s.deadAfter/3, 50*time.Millisecond))
 		}

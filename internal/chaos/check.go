@@ -26,6 +26,7 @@ const (
 	LateStart    Breach = "late"
 	SlowRecovery Breach = "slow recovery"
 	Orphan       Breach = "orphan"      // a subprocess that outlives its sidecar
+	Company      Breach = "in company"  // a job that may have killed two workers, beside others
 	EndedBadly   Breach = "ended badly" // a sidecar, unasked or not in order
 )
 
@@ -48,6 +49,8 @@ type Figures struct {
 	// Resume is the slowest first start after the end of a fault that struck all.
 	Resume  time.Duration
 	LateMax time.Duration
+	// Strain is how long the machine took at worst to start a program: allowed times are stretched by it.
+	Strain time.Duration
 	// Beside names the overlaps.
 	Beside []string
 	Breach map[Breach]int
@@ -66,7 +69,7 @@ const maxEvidence = 3
 
 // Check judges what is known of a scenario.
 func Check(facts *Facts, allowed Allowed) ([]Violation, Figures) {
-	c := &checker{index: newIndex(facts), allowed: allowed, figures: Figures{Breach: map[Breach]int{}}}
+	c := &checker{index: newIndex(facts), allowed: allowed.stretched(facts.Strain), figures: Figures{Strain: facts.Strain, Breach: map[Breach]int{}}}
 	c.figures.Faults = len(c.faults)
 	for _, s := range c.stories {
 		c.checkFate(s)
@@ -75,6 +78,7 @@ func Check(facts *Facts, allowed Allowed) ([]Violation, Figures) {
 		c.checkOverlaps(s)
 		c.checkOrphans(s)
 		c.checkReaps(s)
+		c.checkAlone(s)
 		c.checkLateness(s)
 	}
 	c.checkRecovery()
@@ -125,7 +129,9 @@ func (c *checker) evidence(s *story) []string {
 	for _, f := range c.faults {
 		if f.from.Before(to) && f.to.Add(f.Aftermath).After(from) {
 			add(f.from, "fault %d begins: %s of %s", f.ID, f.What, orAll(f.Whom))
-			add(f.to, "fault %d is over", f.ID)
+			if f.to.Before(farFuture) {
+				add(f.to, "fault %d is over", f.ID)
+			}
 		}
 	}
 	slices.SortStableFunc(lines, func(a, b line) int { return a.at.Compare(b.at) })

@@ -92,9 +92,12 @@ func (c *checker) checkAttempts(s *story) {
 			if delta != 1 {
 				c.breach(s, Miscounted, "job %d: a claim counted %d attempts", s.spec.Number, delta)
 			}
+		case t.reaped():
+			c.checkForgiven(s, t)
 		case t.leaves() && delta != 0 && delta != -1, !t.leaves() && delta != 0:
 			c.breach(s, Miscounted, "job %d: attempts %d -> %d", s.spec.Number, t.OldAttempts, t.NewAttempts)
-		case t.leaves() && delta == 0 && !noted && (t.NewStatus == statusPending || t.NewStatus == statusFailed):
+		}
+		if t.leaves() && delta >= 0 && !noted && (t.NewStatus == statusPending || t.NewStatus == statusFailed) {
 			c.breach(s, Miscounted, "job %d: no row in job_errors for lease %s", s.spec.Number, t.OldLease)
 		}
 		attempts = t.NewAttempts
@@ -110,6 +113,34 @@ func (c *checker) checkAttempts(s *story) {
 	for _, r := range s.runs {
 		if n, ok := claimed[r.lease]; ok && n != r.attempt {
 			c.breach(s, Miscounted, "job %d: the handler was told attempt %d, which is %d", s.spec.Number, r.attempt, n)
+		}
+	}
+}
+
+// checkForgiven: a job that died together with others gets its attempt back, unless it has but one; one that died alone pays
+// for all its deaths.
+func (c *checker) checkForgiven(s *story, t Transition) {
+	want, how := t.OldAttempts-1, "together with others"
+	if c.diedTogether[t.OldWorker] < 2 || s.row.MaxAttempts == 1 {
+		want, how = max(t.OldAttempts, t.NewCrashes), "alone"
+	}
+	if t.NewAttempts != want {
+		c.breach(s, Miscounted, "job %d died %s, and has %d attempts, not %d", s.spec.Number, how, t.NewAttempts, want)
+	}
+}
+
+// checkAlone: from the second death on a job runs alone in its sidecar.
+func (c *checker) checkAlone(s *story) {
+	for _, t := range s.changes {
+		r := s.ran(t.NewLease)
+		if !t.claims() || t.OldCrashes < backsOffFrom || r == nil {
+			continue
+		}
+		for _, other := range c.byProcess[r.process] {
+			beside := earlier(r.to, other.to).Sub(later(r.from, other.from))
+			if other.lease != r.lease && beside > 0 && !(other.cancelled && beside <= c.letGo()) {
+				c.breach(s, Company, "job %d, whose worker died %d times, ran for %s beside job %d", s.spec.Number, t.OldCrashes, beside, other.number)
+			}
 		}
 	}
 }

@@ -9,7 +9,10 @@ import (
 
 // letGo is how long a handler may go on after its sidecar has given it up and handed the job back: until the application
 // sees that the connection is closed.
-const letGo = 500 * time.Millisecond
+func (c *checker) letGo() time.Duration { return 500*time.Millisecond + patience*c.figures.Strain }
+
+// backsOffFrom is the number of its workers' deaths from which on a job backs off, and runs alone.
+const backsOffFrom = 2
 
 // checkOverlaps: no attempt begins before those before it have ended, but where their lease was taken away first.
 func (c *checker) checkOverlaps(s *story) {
@@ -17,7 +20,7 @@ func (c *checker) checkOverlaps(s *story) {
 		for _, earlier := range s.runs[:i] {
 			beside := earlier.to.Sub(later.from)
 			switch {
-			case beside <= 0 || earlier.cancelled && beside <= letGo:
+			case beside <= 0 || earlier.cancelled && beside <= c.letGo():
 			case s.reapOf(earlier.lease) != nil:
 				c.figures.Overlaps++
 				c.figures.Beside = append(c.figures.Beside, fmt.Sprintf("job %d (%s): attempt %d at %s ran on for %s beside attempt %d at %s",
@@ -30,13 +33,13 @@ func (c *checker) checkOverlaps(s *story) {
 }
 
 // orphanFor is how long the guard may take to end the children of a sidecar that is gone.
-const orphanFor = time.Second
+func (c *checker) orphanFor() time.Duration { return time.Second + patience*c.figures.Strain }
 
 // checkOrphans: no subprocess goes on for long after its sidecar.
 func (c *checker) checkOrphans(s *story) {
 	for _, r := range s.runs {
 		l := c.lives[r.process]
-		if s.spec.Type == typeScript && l != nil && !l.down.IsZero() && r.to.Sub(l.down) > orphanFor {
+		if s.spec.Type == typeScript && l != nil && !l.down.IsZero() && r.to.Sub(l.down) > c.orphanFor() {
 			c.breach(s, Orphan, "job %d ran %s longer than %s", s.spec.Number, r.to.Sub(l.down), r.process)
 		}
 	}
@@ -67,10 +70,16 @@ func (c *checker) excused(process string, at time.Time) bool {
 	return slices.ContainsFunc(c.faults, func(f *struckFault) bool { return f.excuses(process, at) })
 }
 
-// checkLateness: a job starts soon after it was committed and is due.
+// checkLateness: a job starts soon after it was committed and is due; but not where it had to back off before, as two
+// workers had died that had only claimed it.
 func (c *checker) checkLateness(s *story) {
 	if s.fate != Committed || len(s.runs) == 0 {
 		return
+	}
+	for _, t := range s.changes {
+		if t.NewLease == s.runs[0].lease && t.OldCrashes >= backsOffFrom {
+			return
+		}
 	}
 	late := s.runs[0].from.Sub(s.committed.Add(s.spec.Delay))
 	c.figures.LateMax = max(c.figures.LateMax, late)
@@ -90,7 +99,7 @@ func (c *checker) checkRecovery() {
 			next, fault := s.after(i), c.cause(c.workers[t.OldWorker], c.hostTime(t.At))
 			switch {
 			case next == nil || fault == nil:
-			case t.NewCrashes >= 2:
+			case t.NewCrashes >= backsOffFrom:
 				c.figures.BackedOff++
 			default:
 				took := next.from.Sub(fault.since())

@@ -15,6 +15,7 @@ type Facts struct {
 	Transitions []Transition
 	Errors      []FailedAttempt
 	Workers     []Worker
+	Strain      time.Duration // see Figures
 }
 
 // Row of jobs.

@@ -45,10 +45,14 @@ type index struct {
 	faults  []*struckFault
 	workers map[int]string // process names
 	clocks  []Event
+	// diedTogether is how many jobs died with a worker.
+	diedTogether map[int]int
+	byProcess    map[string][]*run
 }
 
 func newIndex(facts *Facts) *index {
-	x := &index{facts: facts, byID: map[string]*story{}, lives: map[string]*life{}, workers: map[int]string{}}
+	x := &index{facts: facts, byID: map[string]*story{}, lives: map[string]*life{}, workers: map[int]string{},
+		diedTogether: map[int]int{}, byProcess: map[string][]*run{}}
 	x.readProducers()
 	x.readTables()
 	x.readProcesses()
@@ -88,6 +92,9 @@ func (x *index) readProducers() {
 
 func (x *index) readTables() {
 	for _, change := range x.facts.Transitions {
+		if change.reaped() {
+			x.diedTogether[change.OldWorker]++
+		}
 		if s := x.byID[change.Job]; s != nil {
 			s.changes = append(s.changes, change)
 		}
@@ -163,16 +170,21 @@ func (x *index) readRuns() {
 		}
 	}
 	for _, r := range all {
-		if r.to.IsZero() {
-			r.to = x.cutOff(r.from)
-		}
 		s := x.byID[r.job]
 		if s == nil {
 			s = &story{spec: Spec{Number: r.number}, fate: RolledBack, errors: map[string]FailedAttempt{}}
 			x.byID[r.job] = s
 			x.stories = append(x.stories, s)
 		}
+		switch {
+		case !r.to.IsZero():
+		case s.spec.Type == typeScript: // killed before its first tick
+			r.to = r.from
+		default:
+			r.to = x.cutOff(r.from)
+		}
 		s.runs = append(s.runs, *r)
+		x.byProcess[r.process] = append(x.byProcess[r.process], r)
 	}
 	for _, s := range x.stories {
 		slices.SortStableFunc(s.runs, func(a, b run) int { return a.from.Compare(b.from) })

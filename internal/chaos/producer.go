@@ -15,6 +15,8 @@ const (
 	insertTimeout = 10 * time.Second
 	// manyAttempts are more than a job of a scenario can lose by crashes.
 	manyAttempts = 25
+	// poisonEvery so many jobs there is one that kills its sidecar.
+	poisonEvery = 200
 )
 
 // producer inserts jobs as an application does, and notes what it intends before each commit and what was answered after it.
@@ -67,9 +69,9 @@ func (p *producer) drawOne() Spec {
 	p.number++
 	// Durations are spread from nothing to twice the mean.
 	spec := Spec{Number: p.number, Type: typeWeb, Run: time.Duration(p.random.Float64() * 2 * float64(p.load.Run)), MaxAttempts: manyAttempts}
-	if p.poison > 0 && p.number%40 == 20 && time.Now().After(p.warm) {
+	if p.poison > 0 && p.number%poisonEvery == 0 && time.Now().After(p.warm) {
 		p.poison--
-		spec.Type, spec.Poison, spec.MaxAttempts = typePoison, true, 1
+		spec.Type, spec.Poison, spec.MaxAttempts = typePoison, true, 3
 		return spec
 	}
 	if p.load.Light {

@@ -61,6 +61,9 @@ func (f Figures) String() string {
 	if f.Resume > 0 {
 		text += ", resume max " + seconds(f.Resume)
 	}
+	if f.Strain > 200*time.Millisecond {
+		text += fmt.Sprintf(" (the machine took up to %s to start a program)", seconds(f.Strain))
+	}
 	if f.Overlaps > 0 {
 		text += fmt.Sprintf(", %d overlaps after a reap", f.Overlaps)
 	}

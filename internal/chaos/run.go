@@ -75,6 +75,12 @@ func (w *World) play(ctx context.Context) (*Facts, error) {
 	if err := w.open(ctx); err != nil {
 		return nil, err
 	}
+	feeling, stopFeeling := context.WithCancel(ctx)
+	var strain time.Duration
+	var senses sync.WaitGroup
+	defer senses.Wait()
+	defer stopFeeling()
+	senses.Go(func() { strain = feelStrain(feeling) })
 	supervising, stopSupervising := context.WithCancel(ctx)
 	defer stopSupervising()
 	var supervisors sync.WaitGroup
@@ -99,7 +105,14 @@ func (w *World) play(ctx context.Context) (*Facts, error) {
 	if err := w.stopProcesses(); err != nil {
 		return nil, err
 	}
-	return w.collect(ctx)
+	stopFeeling()
+	senses.Wait()
+	facts, err := w.collect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	facts.Strain = strain
+	return facts, nil
 }
 
 // strikeUnderLoad strikes again and again while jobs are inserted.
@@ -108,7 +121,10 @@ func (w *World) strikeUnderLoad(ctx context.Context) error {
 	defer stopLoading()
 	// For a lease time after the database's start, sessions and presence locks are missing for another reason, and only
 	// heartbeats count.
-	warm := w.started.Add(leaseTime + time.Second)
+	warm := w.started
+	if !w.Scenario.Cold {
+		warm = warm.Add(leaseTime + time.Second)
+	}
 	producing := producer{url: w.URL(), load: w.Scenario.Load, history: w.history, random: rand.New(rand.NewPCG(w.Random.Uint64(), 0)), warm: warm}
 	var producers sync.WaitGroup
 	var producerErr error

@@ -22,7 +22,7 @@ var postgresScenarios = []Scenario{
 		Strike: terminateAll, Allowed: Allowed{Late: 15 * time.Second},
 	},
 	{
-		Name: "stop", Title: "Postgres is stopped (fast) and started", Mixed: true, Postgres: postgres.Options{Durable: true},
+		Name: "restart", Title: "Postgres is stopped (fast) and started", Mixed: true, Postgres: postgres.Options{Durable: true},
 		Strike:  func(ctx context.Context, w *World) error { return restart(ctx, w, "stopped", postgres.Fast) },
 		Allowed: Allowed{Late: 15 * time.Second, Resume: 3 * time.Second},
 	},

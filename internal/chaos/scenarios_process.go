@@ -23,7 +23,7 @@ var processScenarios = []Scenario{
 	},
 	{
 		Name: "kill-only", Title: "the only sidecar is killed, and started again by its supervisor", Sidecars: 1, Supervised: true,
-		Load: Load{Run: 500 * time.Millisecond}, Strike: killSupervised,
+		Load: Load{Run: 200 * time.Millisecond}, Strike: killSupervised,
 		Allowed: Allowed{Recovery: 5 * time.Second},
 	},
 	{
@@ -37,7 +37,7 @@ var processScenarios = []Scenario{
 	},
 	{
 		Name: "term", Title: "SIGTERM storms: some or all sidecars end and come back, again and again", Mixed: true,
-		Strike: storm, Pause: [2]time.Duration{time.Millisecond, 2 * time.Second},
+		Strike: storm, Pause: [2]time.Duration{time.Millisecond, 2 * time.Second}, Allowed: Allowed{Late: 10 * time.Second},
 	},
 	{
 		Name: "rolling", Title: "ten sidecars restarted in turn", Sidecars: 10, Load: Load{Rate: 50},
@@ -50,7 +50,7 @@ var processScenarios = []Scenario{
 	{
 		Name: "poison", Title: "jobs that kill their sidecar, among others, with a supervisor", Supervised: true,
 		Load:    Load{Poison: 5, Run: 300 * time.Millisecond},
-		Allowed: Allowed{Drain: 3 * time.Minute, RecoveryP50: 2500 * time.Millisecond, Recovery: 5 * time.Second},
+		Allowed: Allowed{RecoveryP50: 2500 * time.Millisecond, Recovery: 5 * time.Second},
 	},
 	{
 		Name: "horizon", Title: "a long transaction is open throughout, and sidecars are killed", Load: Load{Rate: 60},
