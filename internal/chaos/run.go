@@ -118,7 +118,11 @@ func (w *World) strikeUnderLoad(ctx context.Context) error {
 	if !w.Scenario.Cold {
 		warm = warm.Add(leaseTime + time.Second)
 	}
-	producing := producer{url: w.URL(), load: w.Scenario.Load, history: w.history, random: rand.New(rand.NewPCG(w.Random.Uint64(), 0)), warm: warm}
+	load := w.Scenario.Load
+	if w.config.Full {
+		load.Poison *= int(w.Scenario.Full / w.Scenario.Lasts)
+	}
+	producing := producer{url: w.URL(), load: load, history: w.history, random: rand.New(rand.NewPCG(w.Random.Uint64(), 0)), warm: warm}
 	var producers sync.WaitGroup
 	var producerErr error
 	producers.Go(func() { producerErr = producing.run(loading) })
