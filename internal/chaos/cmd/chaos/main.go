@@ -39,7 +39,7 @@ func run(ctx context.Context, args []string, out io.Writer) (ok bool, err error)
 	flags.Uint64Var(&config.Seed, "seed", 0, "draws faults and jobs; 0: the time")
 	flags.BoolVar(&config.Full, "full", false, "the long form: some minutes a scenario, mixed faults for an hour")
 	flags.BoolVar(&config.Keep, "keep", false, "keep the folders of all scenarios")
-	parallel := flags.Int("parallel", 4, "scenarios at a time")
+	parallel := flags.Int("parallel", 6, "scenarios at a time")
 	names := flags.String("scenarios", "", "names, separated by commas; all if empty")
 	results := flags.String("results", "", "write the table of results to this file")
 	if err := flags.Parse(args); err != nil {
