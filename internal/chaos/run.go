@@ -22,6 +22,8 @@ type Config struct {
 	Seed uint64
 	// Full runs the long form.
 	Full bool
+	// Lasts is for how long each scenario strikes. Defaults to its own.
+	Lasts time.Duration
 	// Keep leaves the folders of all scenarios, and not only of those that were violated.
 	Keep bool
 }
@@ -119,9 +121,7 @@ func (w *World) strikeUnderLoad(ctx context.Context) error {
 		warm = warm.Add(leaseTime + time.Second)
 	}
 	load := w.Scenario.Load
-	if w.config.Full {
-		load.Poison *= int(w.Scenario.Full / w.Scenario.Lasts)
-	}
+	load.Poison *= max(1, int(w.lasts()/w.Scenario.Lasts))
 	producing := producer{url: w.URL(), load: load, history: w.history, random: rand.New(rand.NewPCG(w.Random.Uint64(), 0)), warm: warm}
 	var producers sync.WaitGroup
 	var producerErr error
@@ -135,12 +135,18 @@ func (w *World) strikeUnderLoad(ctx context.Context) error {
 	return errors.Join(err, producerErr)
 }
 
-func (w *World) strikes(ctx context.Context) error {
-	lasts := w.Scenario.Lasts
-	if w.config.Full {
-		lasts = w.Scenario.Full
+func (w *World) lasts() time.Duration {
+	switch {
+	case w.config.Lasts > 0:
+		return w.config.Lasts
+	case w.config.Full:
+		return w.Scenario.Full
 	}
-	end := time.Now().Add(lasts)
+	return w.Scenario.Lasts
+}
+
+func (w *World) strikes(ctx context.Context) error {
+	end := time.Now().Add(w.lasts())
 	for {
 		gap := w.Between(w.Scenario.Pause[0], w.Scenario.Pause[1])
 		left := time.Until(end)
