@@ -24,6 +24,8 @@ type Config struct {
 	Seed uint64
 	// Full runs the long form.
 	Full bool
+	// Lasts is for how long each scenario strikes. Defaults to its own.
+	Lasts time.Duration
 	// Keep leaves the folders of all scenarios, and not only of those that were violated.
 	Keep bool
 }
@@ -125,7 +127,9 @@ func (w *World) strikeUnderLoad(ctx context.Context) error {
 	if !w.Scenario.Cold {
 		warm = warm.Add(leaseTime + time.Second)
 	}
-	producing := producer{url: w.URL(), load: w.Scenario.Load, history: w.history, random: rand.New(rand.NewPCG(w.Random.Uint64(), 0)), warm: warm}
+	load := w.Scenario.Load
+	load.Poison *= max(1, int(w.lasts()/w.Scenario.Lasts))
+	producing := producer{url: w.URL(), load: load, history: w.history, random: rand.New(rand.NewPCG(w.Random.Uint64(), 0)), warm: warm}
 	var producers sync.WaitGroup
 	var producerErr error
 	producers.Go(func() { producerErr = producing.run(loading) })
@@ -138,12 +142,18 @@ func (w *World) strikeUnderLoad(ctx context.Context) error {
 	return errors.Join(err, producerErr)
 }
 
-func (w *World) strikes(ctx context.Context) error {
-	lasts := w.Scenario.Lasts
-	if w.config.Full {
-		lasts = w.Scenario.Full
+func (w *World) lasts() time.Duration {
+	switch {
+	case w.config.Lasts > 0:
+		return w.config.Lasts
+	case w.config.Full:
+		return w.Scenario.Full
 	}
-	end := time.Now().Add(lasts)
+	return w.Scenario.Lasts
+}
+
+func (w *World) strikes(ctx context.Context) error {
+	end := time.Now().Add(w.lasts())
 	for {
 		gap := w.Between(w.Scenario.Pause[0], w.Scenario.Pause[1])
 		left := time.Until(end)
