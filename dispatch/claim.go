@@ -73,7 +73,7 @@ func (d *Dispatcher) claim(ctx, jobs context.Context, w wants) (claimed, error) 
 		d.suspect(time.Now())
 		return claimed{}, fmt.Errorf("claim jobs: %w", err)
 	}
-	d.database.up(doClaim)
+	d.database.up(DoingClaim)
 	d.readyOnce.Do(func() { close(d.ready) })
 	d.metrics.claim(len(found), most, time.Since(sent))
 	if len(found) > 0 && renew {

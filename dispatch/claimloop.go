@@ -25,7 +25,7 @@ func (d *Dispatcher) claimLoop(ctx, jobs context.Context) {
 	failed := newPause(50*time.Millisecond, time.Second)
 	for ctx.Err() == nil {
 		if err := d.turn(ctx, jobs); err != nil && ctx.Err() == nil {
-			d.database.down(doClaim, err)
+			d.database.down(DoingClaim, err)
 			d.levels.asked = true
 			failed.wait(ctx, nil)
 			continue

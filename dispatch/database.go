@@ -23,10 +23,12 @@ const (
 
 // What is done to the database, as the log and Failing name it.
 const (
+	// DoingClaim is the Failure that no job can be claimed for.
+	DoingClaim = "claim jobs"
+
 	doRegister  = "register this worker"
 	doHeartbeat = "heartbeat"
 	doCompare   = "read own leases"
-	doClaim     = "claim jobs"
 	doSettle    = "settle jobs"
 	doSurvey    = "look for dead workers"
 	doReap      = "reap jobs"

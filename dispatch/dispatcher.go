@@ -75,10 +75,11 @@ func New(pool *pgxpool.Pool, config Config) (*Dispatcher, error) {
 		return nil, fmt.Errorf("configure dispatcher: %w", err)
 	}
 	log := config.Logger.With().Str("component", "dispatch").Logger()
-	metrics := newMetrics()
+	metrics, scarce := newMetrics(), &scarcity{}
 	d := &Dispatcher{
 		config: config, log: log, bell: config.Bell,
-		claims: keptConn{pool: pool}, beats: keptConn{pool: pool}, reaping: keptConn{pool: pool}, shared: newShared(pool),
+		claims: keptConn{pool: pool, scarcity: scarce}, beats: keptConn{pool: pool, scarcity: scarce},
+		reaping: keptConn{pool: pool, scarcity: scarce}, shared: newShared(pool, scarce),
 		metrics: metrics, lanes: newLanes(config, metrics), settler: newSettler(),
 		attempts:    attempts{byLease: map[pgtype.UUID]*attempt{}},
 		database:    database{log: log},
