@@ -152,7 +152,7 @@ func closeConn(ctx context.Context, conn *pgx.Conn) {
 }
 
 // newPool makes a pool; it connects when it is used, without prepared statements if pooled says so by then.
-func (a *app) newPool(settings *config.Config, name string, conns int, pooled *atomic.Bool) (*pgxpool.Pool, error) {
+func (a *app) newPool(settings *config.Config, name string, conns int, pooled *atomic.Bool, crowded func() bool) (*pgxpool.Pool, error) {
 	if _, err := a.connConfig(settings, settings.Database.URL, name); err != nil {
 		return nil, err
 	}
@@ -169,6 +169,7 @@ func (a *app) newPool(settings *config.Config, name string, conns int, pooled *a
 		return nil
 	}
 	pool.ShouldPing = shouldPing
+	pool.AfterRelease = func(*pgx.Conn) bool { return !crowded() }
 	pool.MaxConns = int32(conns)
 	pool.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error { return limitSession(ctx, conn, settings) }
 	// No context: a pool connects in the background for as long as it is open, and not before it is used.

@@ -1,14 +1,17 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/rs/zerolog"
 
 	"github.com/pgbell/pgbell/internal/config"
+	"github.com/pgbell/pgbell/listener"
 )
 
 const (
@@ -50,7 +53,8 @@ func sqlFuncConns(settings *config.Config) int {
 	return min(conns, settings.Concurrency)
 }
 
-func (a *app) newPools(settings *config.Config, pooled *atomic.Bool) (*pools, error) {
+// newPools: the pools give up connections that they don't need while crowded says so.
+func (a *app) newPools(settings *config.Config, pooled *atomic.Bool, crowded func() bool) (*pools, error) {
 	inURL := 0
 	if strings.Contains(settings.Database.URL, "pool_max_conns") {
 		parsed, err := pgxpool.ParseConfig(settings.Database.URL)
@@ -66,7 +70,7 @@ func (a *app) newPools(settings *config.Config, pooled *atomic.Bool) (*pools, er
 		name  string
 		conns int
 	}{{&made.work, "pgbell worker", work}, {&made.functions, "pgbell sqlfunc", max(functions, 1)}, {&made.probes, "pgbell probe", probeConns}} {
-		pool, err := a.newPool(settings, each.name, each.conns, pooled)
+		pool, err := a.newPool(settings, each.name, each.conns, pooled, crowded)
 		if err != nil {
 			made.close()
 			return nil, err
@@ -82,6 +86,28 @@ func (p *pools) close() {
 			each.Close()
 		}
 	}
+}
+
+// headStart is how long the work waits for the listener, whose two connections come first where there are few.
+const headStart = time.Second
+
+func listenFirst(ctx context.Context, bell *listener.Listener) {
+	ctx, cancel := context.WithTimeout(ctx, headStart)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for bell.Deaf() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// isCrowdedOut reports whether the listener lacks a connection because the server, or the role, has none left.
+func isCrowdedOut(bell *listener.Listener) bool {
+	return bell.Deaf() && strings.Contains(bell.Health().Cause, "SQLSTATE 53300")
 }
 
 // warn says where fewer SQL functions run at once than was asked for.

@@ -54,7 +54,11 @@ func (a *app) run(ctx context.Context, settings *config.Config, migrate bool) er
 		logger.Warn().Str("warning", warning).Msg("odd configuration")
 	}
 	var pooled atomic.Bool // known before the pools connect
-	made, err := a.newPools(settings, &pooled)
+	bell, err := a.newListener(settings, logger)
+	if err != nil {
+		return err
+	}
+	made, err := a.newPools(settings, &pooled, func() bool { return isCrowdedOut(bell) })
 	if err != nil {
 		return err
 	}
@@ -69,10 +73,6 @@ func (a *app) run(ctx context.Context, settings *config.Config, migrate bool) er
 		return err
 	}
 	defer built.close()
-	bell, err := a.newListener(settings, logger)
-	if err != nil {
-		return err
-	}
 	dispatcher, err := dispatch.New(made.work, dispatchConfig(settings, built, bell, logger))
 	if err != nil {
 		return &failure{code: exitUsage, err: err}
@@ -98,7 +98,10 @@ func (a *app) run(ctx context.Context, settings *config.Config, migrate bool) er
 			made.probes.Reset()
 		}
 		// Each is needed by those before it until they have ended.
-		return runGroup(ctx, actor{"dispatcher", dispatcher.Run}, actor{"listener", bell.Run}, actor{"guard", guardRun(settings, guard)})
+		return runGroup(ctx, actor{"dispatcher", func(ctx context.Context) error {
+			listenFirst(ctx, bell)
+			return dispatcher.Run(ctx)
+		}}, actor{"listener", bell.Run}, actor{"guard", guardRun(settings, guard)})
 	}
 	err = runGroup(ctx, actor{"", start}, actor{"http server", server.run})
 	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
