@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -154,4 +155,21 @@ func TestHealthWhileTheTableIsLocked(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.awaitReady()
+}
+
+// A SQL function ends soon after its sidecar was killed: its locks would hold up the next attempt.
+func TestFunctionsEndWithTheirSidecar(t *testing.T) {
+	t.Parallel()
+	databaseURL := pgtest.Migrated(t)
+	pool := pgtest.Pool(t, databaseURL)
+	statement(t, pool, `CREATE FUNCTION slow(payload jsonb) RETURNS void LANGUAGE sql AS $$ SELECT pg_sleep(600) $$`)
+	s := runSidecar(t, databaseURL, "handlers: {f: {sqlfunc: {function: slow}}}\n")
+	s.awaitReady()
+	statement(t, pool, "INSERT INTO jobs (type) VALUES ('f')")
+	const running = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+	eventually(t, "the function to run", func() bool { return query[int](t, pool, running) == 1 })
+	s.signal(syscall.SIGKILL)
+	killed := time.Now()
+	eventually(t, "the function to end", func() bool { return query[int](t, pool, running) == 0 })
+	t.Logf("it ended after %s", time.Since(killed).Round(time.Millisecond))
 }
