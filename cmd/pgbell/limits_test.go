@@ -173,3 +173,23 @@ func TestFunctionsEndWithTheirSidecar(t *testing.T) {
 	eventually(t, "the function to end", func() bool { return query[int](t, pool, running) == 0 })
 	t.Logf("it ended after %s", time.Since(killed).Round(time.Millisecond))
 }
+
+// A lock that somebody holds at the start is waited for, again and again.
+func TestLockAtTheStart(t *testing.T) {
+	t.Parallel()
+	databaseURL := pgtest.Migrated(t)
+	pool := pgtest.Pool(t, databaseURL)
+	tx, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "LOCK TABLE pgbell_migrations"); err != nil {
+		t.Fatal(err)
+	}
+	s := runSidecar(t, databaseURL, "handlers: {t: {subprocess: {command: ['true']}}}\n")
+	s.awaitLog("waiting for the database")
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.awaitReady()
+}

@@ -189,7 +189,7 @@ func (a *app) awaitDatabase(ctx context.Context, settings *config.Config, logger
 			return nil
 		}
 		var connecting *connectError
-		if !errors.As(err, &connecting) && !isConnectionLost(err) {
+		if !errors.As(err, &connecting) && !isConnectionLost(err) && !isPassing(err) {
 			return err
 		}
 		if !waiting.wait(ctx, err) {
@@ -209,6 +209,8 @@ func (a *app) tryDatabase(ctx context.Context, settings *config.Config, logger z
 			return diagnoseMigration(conn, err)
 		}
 	}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout) // or somebody's lock on a table would stop it for ever
+	defer cancel()
 	if err := checkSchema(ctx, conn, settings); err != nil {
 		return err
 	}
