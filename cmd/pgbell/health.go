@@ -45,7 +45,8 @@ func (h *health) live(w http.ResponseWriter, _ *http.Request) {
 func (h *health) serveReady(w http.ResponseWriter, request *http.Request) {
 	heard := h.bell()
 	body := map[string]any{"status": "ready", "bell": map[string]any{"heard": heard.Heard, "since": heard.Since.UTC(), "cause": heard.Cause,
-		"mend": heard.Mend, "present": heard.Present, "asleep": heard.Asleep, "held_up_by": heard.HeldUpBy}}
+		"mend": heard.Mend, "present": heard.Present, "asleep": heard.Asleep, "held_up_by": heard.HeldUpBy,
+		"queue_full": heard.QueueFull}}
 	code := http.StatusOK
 	refuse := func(why string) {
 		code, body["status"], body["reason"] = http.StatusServiceUnavailable, "not ready", why
