@@ -51,8 +51,9 @@ type Dispatcher struct {
 	claiming    sync.Mutex   // held while a claim is under way, and while what it led to is compared with the database
 	worker      atomic.Int32 // our number in job_workers
 	others      atomic.Int32 // other workers alive, as of the last heartbeat
-	lastBeat    atomic.Int64 // when the last heartbeat that arrived was sent: nanoseconds on epoch's monotonic clock
-	suspectTill atomic.Int64 // until when claims may turn up whose answer was lost; the same clock
+	clock       func() time.Duration
+	lastBeat    atomic.Int64 // when the last heartbeat that arrived was sent, by clock
+	suspectTill atomic.Int64 // until when claims may turn up whose answer was lost, by clock
 	compared    time.Time    // by heartbeatLoop alone: when our leases were last compared with the database's
 	epoch       time.Time
 	beatNow     nudge // heartbeat at once
@@ -82,6 +83,7 @@ func New(pool *pgxpool.Pool, config Config) (*Dispatcher, error) {
 		walk:        newWalk(),
 		ready:       make(chan struct{}),
 		epoch:       time.Now(),
+		clock:       sinceBoot,
 		reaperNudge: newNudge(),
 		levels:      newLevels(config.Types),
 		passed:      newPause(5*time.Millisecond, time.Second),

@@ -37,7 +37,7 @@ func (d *Dispatcher) register(ctx context.Context) bool {
 func (d *Dispatcher) tryRegister(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout())
 	defer cancel()
-	sent := time.Now()
+	sent := d.clock()
 	var worker, others int32
 	types := slices.Sorted(maps.Keys(d.config.Types))
 	if err := d.pool.QueryRow(ctx, d.sql.register, d.config.Name, d.config.Version, SchemaVersion, d.config.Concurrency, types,
@@ -65,11 +65,11 @@ func (d *Dispatcher) unregister(ctx context.Context) {
 }
 
 // beaten notes that a heartbeat that was sent then has arrived.
-func (d *Dispatcher) beaten(sent time.Time) { d.lastBeat.Store(int64(sent.Sub(d.epoch))) }
+func (d *Dispatcher) beaten(sent time.Duration) { d.lastBeat.Store(int64(sent)) }
 
 // leaseLeft is how long our leases certainly stand from now on.
 func (d *Dispatcher) leaseLeft() time.Duration {
-	return d.config.LeaseTime - (time.Since(d.epoch) - time.Duration(d.lastBeat.Load()))
+	return d.config.LeaseTime - (d.clock() - time.Duration(d.lastBeat.Load()))
 }
 
 // leaseMargin before the end of the lease, jobs are cancelled, so that they are over when others may start them.
@@ -81,13 +81,13 @@ func (d *Dispatcher) mayClaim() bool {
 }
 
 // suspect notes that a claim's answer was lost: the database may hold jobs for us that we don't know of.
-func (d *Dispatcher) suspect(now time.Time) {
-	d.suspectTill.Store(int64(now.Add(2 * d.config.LeaseTime).Sub(d.epoch)))
+func (d *Dispatcher) suspect() {
+	d.suspectTill.Store(int64(d.clock() + 2*d.config.LeaseTime))
 	d.beatNow.send()
 }
 
 func (d *Dispatcher) suspicious() bool {
-	return time.Since(d.epoch) < time.Duration(d.suspectTill.Load())
+	return d.clock() < time.Duration(d.suspectTill.Load())
 }
 
 // heartbeatLoop keeps the worker's row alive, and compares what we hold with what the database says that we hold, until ctx
@@ -95,7 +95,7 @@ func (d *Dispatcher) suspicious() bool {
 func (d *Dispatcher) heartbeatLoop(ctx context.Context) {
 	present, stop := d.announce(ctx)
 	defer func() { stop(); present.Wait() }()
-	due := time.Now()
+	due := d.clock()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -112,10 +112,8 @@ func (d *Dispatcher) heartbeatLoop(ctx context.Context) {
 		}
 		// Jobs may have come, or our presence gone: then it is due sooner. Never later, although the claims of an idle worker
 		// are heartbeats: what we hold has to be compared all the same.
-		if soon := d.epoch.Add(time.Duration(d.lastBeat.Load())).Add(d.nextBeat()); soon.Before(due) {
-			due = soon
-		}
-		if left := time.Until(due); left > 0 && !atOnce {
+		due = min(due, time.Duration(d.lastBeat.Load())+d.nextBeat())
+		if left := due - d.clock(); left > 0 && !atOnce {
 			timer.Reset(min(left, d.glance()))
 			continue
 		}
@@ -140,7 +138,7 @@ func (d *Dispatcher) heartbeatLoop(ctx context.Context) {
 			}
 			next = beatAgain
 		}
-		due = time.Now().Add(next)
+		due = d.clock() + next
 		timer.Reset(min(next, d.glance()))
 	}
 }
@@ -187,7 +185,7 @@ func (d *Dispatcher) beat(ctx context.Context, asked bool) error {
 	limit := min(max(d.leaseLeft()-d.leaseMargin(), time.Second), d.statementTimeout())
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	sent := time.Now()
+	sent := d.clock()
 	var others int32
 	err := d.pool.QueryRow(ctx, d.sql.beat, d.worker.Load()).Scan(&others)
 	if errors.Is(err, pgx.ErrNoRows) {
