@@ -41,6 +41,7 @@ type Dispatcher struct {
 	wake      wake          // how it was woken, until the next claim
 	left      leftOut       // what this turn left out for want of room
 	shy       shyness
+	deaf      bool // the bell was so at the last turn
 
 	started     atomic.Bool
 	ready       chan struct{}
@@ -78,7 +79,8 @@ func New(pool *pgxpool.Pool, config Config) (*Dispatcher, error) {
 		pool: pool, config: config, log: log, sql: newStatements(config.Schema), bell: config.Bell,
 		metrics: metrics, lanes: newLanes(config, metrics), settler: newSettler(),
 		attempts:    attempts{byLease: map[pgtype.UUID]*attempt{}},
-		database:    database{log: log},
+		database:    database{log: log, reset: pool.Reset},
+		deaf:        true,
 		pauses:      pauses{wake: newNudge()},
 		walk:        newWalk(),
 		ready:       make(chan struct{}),
