@@ -38,7 +38,9 @@ const (
 	mendConnect   = "check that the server is up and that database.listen_url leads to it; it is tried again until it answers"
 	mendRefusal   = "correct database.listen_url or what the server allows; it is tried again until it succeeds"
 	mendReconnect = "none needed: the connection is made anew"
-	mendReadOnly  = "lead database.url and database.listen_url to the primary, or name all servers in them with " +
+	mendHalfOpen  = "none needed: the connection is made anew; if it happens again and again, look for a firewall or NAT that forgets " +
+		"connections, or a server that hangs"
+	mendReadOnly = "lead database.url and database.listen_url to the primary, or name all servers in them with " +
 		"target_session_attrs=read-write; it is tried again until the server may be written to"
 	mendQueue  = "end the session that LISTENs and has a transaction open; the server's log names its process"
 	mendDirect = "set database.listen_url to a direct connection, or to a pooler's session mode"
@@ -72,6 +74,9 @@ func causeOfLoss(role string, err error) cause {
 	var refusal *pgconn.PgError
 	if errors.As(err, &refusal) && !strings.HasPrefix(refusal.Code, "57") {
 		return causeOfConnect(role, err)
+	}
+	if errors.Is(err, errNoAnswer) {
+		return cause{reason: lost, what: "the connection of the " + role + " is half-open: no answer to a ping", mend: mendHalfOpen}
 	}
 	return cause{reason: lost, what: "the connection of the " + role + " was lost", mend: mendReconnect, err: err}
 }
