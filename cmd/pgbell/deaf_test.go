@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
@@ -88,11 +87,7 @@ func (s *sidecar) awaitDeaf(since time.Time, mend string, causes ...string) {
 	if took > noticedWithin {
 		s.t.Errorf("noticed after %s", took)
 	}
-	matches := false
-	for _, cause := range causes {
-		matches = matches || line["cause"] == cause || strings.HasSuffix(cause, "*") && strings.HasPrefix(fmt.Sprint(line["cause"]), strings.TrimSuffix(cause, "*"))
-	}
-	if !matches || line["mend"] != mend {
+	if cause, _ := line["cause"].(string); !matchesOne(cause, causes) || line["mend"] != mend {
 		s.t.Errorf("it was said: %v", line)
 	}
 	if lines := s.logged(deafMessage); len(lines) > 1 {
