@@ -41,7 +41,7 @@ func (d *Dispatcher) tryRegister(ctx context.Context) error {
 	var worker, others int32
 	types := slices.Sorted(maps.Keys(d.config.Types))
 	if err := d.pool.QueryRow(ctx, d.sql.register, d.config.Name, d.config.Version, SchemaVersion, d.config.Concurrency, types,
-		d.config.LeaseTime.Seconds(), d.config.DeadAfter.Seconds()).Scan(&worker, &others); err != nil {
+		d.config.LeaseTime.Seconds(), d.deadAfter().Seconds()).Scan(&worker, &others); err != nil {
 		return fmt.Errorf("register worker: %w", err)
 	}
 	if _, err := d.pool.Exec(ctx, d.sql.saveManualLease, fmt.Sprintf("%f seconds", d.config.ManualLease.Seconds())); err != nil {
@@ -54,6 +54,14 @@ func (d *Dispatcher) tryRegister(ctx context.Context) error {
 	d.others.Store(others)
 	d.beaten(sent)
 	return nil
+}
+
+// deadAfter is for how long our presence may be missing. Where it is never shown, only heartbeats count.
+func (d *Dispatcher) deadAfter() time.Duration {
+	if d.config.Presence == nil {
+		return d.config.LeaseTime
+	}
+	return d.config.DeadAfter
 }
 
 func (d *Dispatcher) unregister(ctx context.Context) {
@@ -164,7 +172,7 @@ func (d *Dispatcher) nextBeat() time.Duration {
 	switch {
 	case d.lanes.holds() == 0 && !d.suspicious():
 		return idleBeat
-	case d.config.Presence == nil || !d.config.Presence.Present():
+	case d.config.Presence != nil && !d.config.Presence.Present():
 		return d.glance()
 	default:
 		return d.config.LeaseTime / 3
