@@ -126,7 +126,7 @@ func (d *Dispatcher) heartbeatLoop(ctx context.Context) {
 			next = d.nextBeat()
 		case errors.Is(err, ErrLeaseLost):
 			d.log.Error().Int32("worker_id", d.worker.Load()).Msg("this worker was declared dead: its jobs are cancelled, and it starts anew")
-			d.attempts.cancelAll(ErrLeaseLost)
+			d.loseAll()
 			stop()
 			present.Wait()
 			if !d.register(ctx) {
@@ -143,6 +143,14 @@ func (d *Dispatcher) heartbeatLoop(ctx context.Context) {
 		due = time.Now().Add(next)
 		timer.Reset(min(next, d.glance()))
 	}
+}
+
+// loseAll cancels all that a worker which was declared dead runs, and what a claim still under way leads to.
+func (d *Dispatcher) loseAll() {
+	d.attempts.cancelAll(ErrLeaseLost)
+	d.claiming.Lock()
+	defer d.claiming.Unlock()
+	d.attempts.cancelAll(ErrLeaseLost)
 }
 
 // announce makes this worker present, until stop is called.
