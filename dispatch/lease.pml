@@ -15,7 +15,8 @@
    NO_MARK           jobs are reaped without markDead        NO_GRACE          presence counts just after a start of the server
    NO_SELF_CANCEL    jobs go on when the lease ends          CANCEL_LATE       they are cancelled no sooner than others may reap
    NO_FAST_BEATS     a worker without its lock isn't faster  BEAT_WHEN_DEAD    heartbeats of a worker declared dead succeed
-   NO_CANCEL         who was declared dead goes on           CLAIM_WHEN_DEAD   and claims
+   NO_CANCEL         who was declared dead goes on           NO_WAIT           it doesn't wait for a claim under way
+   CLAIM_WHEN_DEAD   and claims
    NO_COMPARE        unheard claims are not looked for       COMPARE_ONCE      they are, once
    GIVEN_UP          nor outcomes that were not written      ROWLESS_LIVES     a worker without a row isn't dead
    REAP_NO_HELD      no reaping of jobs without a worker     CLAIM_NO_RENEW    the claim of an idle worker is no heartbeat
@@ -54,6 +55,9 @@
 #endif
 #ifndef SHUTDOWNS
 #define SHUTDOWNS 0    /* times that a sidecar is told to end, and another version started */
+#endif
+#ifndef RETRIES
+#define RETRIES 0      /* times that an attempt fails */
 #endif
 #ifndef HOLDS
 #define HOLDS 0        /* times that a job is accepted (202) */
@@ -118,7 +122,7 @@ bool beaten[WORKERS];  /* the suspect has heartbeat since the look */
 bool faulty[WORKERS];  /* stopped or cut off since its last heartbeat */
 bool paused[WORKERS];  /* stopped since it last knew that its lease stood */
 
-byte crashes = 0, stops = 0, cuts = 0, restarts = 0, kills = 0, losses = 0, shutdowns = 0, holds = 0;
+byte crashes = 0, stops = 0, cuts = 0, restarts = 0, kills = 0, losses = 0, shutdowns = 0, retries = 0, holds = 0;
 
 #define acts(w) (!stopped[w])
 #define reaches(w) (!stopped[w] && net[w] == FINE)
@@ -171,7 +175,7 @@ byte crashes = 0, stops = 0, cuts = 0, restarts = 0, kills = 0, losses = 0, shut
 #if defined(NO_SELF_CANCEL) || defined(CANCEL_LATE)
 #define harmless(v) late[v]
 #else
-#define harmless(v) (late[v] && (paused[v] || !running[v] && asked[v] != 2))
+#define harmless(v) (late[v] && (paused[v] || !running[v] && asked[v] == 0))
 #endif
 
 inline note_beat(n) {             /* heartbeat_at is another */
@@ -249,8 +253,15 @@ proctype sidecar(byte w)
   byte j;
 end_sidecar:
   do
-  /* registerSQL. Its lock under the old number, if it had one, is gone before. */
+  /* registerSQL. A claim under way is heard first, and cancelled; the lock under the old number is gone before. */
+#ifdef NO_WAIT
   :: d_step { reaches(w) && unnamed[w] ->
+#else
+  :: d_step { reaches(w) && unnamed[w] && asked[w] == 0 ->
+#ifndef NO_CANCEL
+       if :: running[w] -> cause[w] = LOST :: else fi;
+#endif
+#endif
        assert(!running[w] || cause[w] != 0);                          /* none running on a worker that knows that it lost its lease */
        locked[number[w]] = false;
        if :: row[number[w]] -> number[w] = number[w] + WORKERS :: else fi;
@@ -281,7 +292,7 @@ end_sidecar:
   /* The handler returns: Dispatcher.judge. */
   :: d_step { acts(w) && running[w] && cause[w] == LOST -> forget(w) }
   :: d_step { acts(w) && running[w] && cause[w] != LOST -> running[w] = false; verdict[w] = DONE }
-  :: d_step { acts(w) && running[w] && cause[w] == 0 -> running[w] = false; verdict[w] = RETRY }
+  :: d_step { acts(w) && running[w] && cause[w] == 0 && retries < RETRIES -> retries++; running[w] = false; verdict[w] = RETRY }
   :: d_step { acts(w) && running[w] && (cause[w] == ENDING || cause[w] == SHUTDOWN) -> running[w] = false; verdict[w] = BACK }
   :: d_step { acts(w) && running[w] && cause[w] == 0 && holds < HOLDS -> holds++; running[w] = false; verdict[w] = HOLD }
 
@@ -340,7 +351,7 @@ end_sidecar:
        unknown[w] = 0; unknown_job[w] = 0; j = 0 }
 
   /* Its own timer: the lease is about to end. Jobs are cancelled, whether or not the database can be reached. */
-  :: d_step { !unnamed[w] && !late[w] && (idle(w) || stopped[w] || net[w] != FINE) -> late[w] = true }
+  :: d_step { !unnamed[w] && !late[w] && (idle(w) || stopped[w] || net[w] != FINE && asked[w] == 0) -> late[w] = true }
 #ifndef NO_SELF_CANCEL
   :: d_step { acts(w) && late[w] && running[w] && cause[w] == 0 -> cause[w] = ENDING }
 #endif
@@ -558,7 +569,7 @@ end_restart:
 /* From some moment on nothing of that kind befalls them. */
 proctype peace()
 {
-  d_step { crashes = CRASHES; stops = STOPS; cuts = CUTS; restarts = RESTARTS; kills = KILLS; losses = LOSSES; shutdowns = SHUTDOWNS; holds = HOLDS }
+  d_step { crashes = CRASHES; stops = STOPS; cuts = CUTS; restarts = RESTARTS; kills = KILLS; losses = LOSSES; shutdowns = SHUTDOWNS; retries = RETRIES; holds = HOLDS }
 }
 
 /* No job is lost, and each sidecar is back. */
