@@ -29,7 +29,7 @@ race: ## The same with the race detector
 stress: bin/withpostgres ## Stress the bell for STRESS (2m) with SEED (the time)
 	STRESS=$(STRESS) SEED=$(SEED) bin/withpostgres go test -race -timeout 30m -count 1 -run '^TestStress' -v ./listener
 
-model: ## Check listener/bell.pml, the model of the bell, whole and with each step left out
+model: ## Check the models of the bell and of leases, whole and with each step left out
 	.ci/model
 
 fuzz: bin/withpostgres ## Fuzz each target FUZZTIME times (2000x), or for as long (60s)
