@@ -52,11 +52,10 @@ func TestStatementsKeepLeases(t *testing.T) {
 			m.exec(t, `DELETE FROM `+table)
 		}
 		m.register(t)
-		for range 3 {
-			m.insert(t)
-		}
+		m.insert(t)
+		m.insert(t)
 		m.register(t)
-		for range rapid.IntRange(1, 25).Draw(t, "steps") {
+		for range rapid.IntRange(10, 40).Draw(t, "steps") {
 			m.step(t)
 			m.compare(t)
 		}
@@ -64,13 +63,13 @@ func TestStatementsKeepLeases(t *testing.T) {
 }
 
 func (m *leaseMachine) step(t *rapid.T) {
-	switch rapid.SampledFrom([]string{"insert", "register", "claim", "claim again", "complete", "settle", "hold on", "complete_job", "fail_job",
+	switch rapid.SampledFrom([]string{"insert", "register", "claim", "claim again", "and again", "complete", "settle", "hold on", "complete_job", "fail_job",
 		"release", "mark dead", "reap worker", "reap held", "beat", "unregister", "cancel_job"}).Draw(t, "statement") {
 	case "insert":
 		m.insert(t)
 	case "register":
 		m.register(t)
-	case "claim", "claim again":
+	case "claim", "claim again", "and again":
 		m.claim(t)
 	case "complete":
 		m.complete(t)
@@ -112,11 +111,17 @@ func (m *leaseMachine) exec(t *rapid.T, statement string, arguments ...any) int6
 }
 
 func (m *leaseMachine) insert(t *rapid.T) {
-	if len(m.order) == 5 {
-		return
+	live := 0
+	for _, j := range m.jobs {
+		if j.Status == "pending" || j.Status == "processing" {
+			live++
+		}
+	}
+	if live >= 2 {
+		return // few, so that they are claimed again and again
 	}
 	var id string
-	if err := m.conn(t).QueryRow(context.Background(), `INSERT INTO jobs (type, max_attempts) VALUES ('work', 2) RETURNING id::text`).Scan(&id); err != nil {
+	if err := m.conn(t).QueryRow(context.Background(), `INSERT INTO jobs (type, max_attempts) VALUES ('work', 3) RETURNING id::text`).Scan(&id); err != nil {
 		t.Fatal(err)
 	}
 	m.jobs[id] = &leasedJob{Status: "pending"}
@@ -137,12 +142,12 @@ func (m *leaseMachine) worker(t *rapid.T) (int32, *leaseHolder) {
 	return number, m.workers[number]
 }
 
-// aClaim is one of all that there were; nil before the first.
+// aClaim is one of the latest; nil before the first.
 func (m *leaseMachine) aClaim(t *rapid.T) (made claimRecord, job *leasedJob) {
 	if len(m.claims) == 0 {
 		return claimRecord{}, nil
 	}
-	made = rapid.SampledFrom(m.claims).Draw(t, "lease")
+	made = rapid.SampledFrom(m.claims[max(0, len(m.claims)-4):]).Draw(t, "lease")
 	return made, m.jobs[made.job]
 }
 
@@ -226,7 +231,7 @@ func (m *leaseMachine) settle(t *rapid.T, said what) {
 	case whatHold:
 		j.Worker = 0
 	case whatRetry:
-		if j.Attempts >= 2 {
+		if j.Attempts >= 3 {
 			j.again("failed")
 		} else {
 			j.again("pending")
@@ -284,7 +289,7 @@ func (m *leaseMachine) failJob(t *rapid.T) {
 	}
 	switch {
 	case !j.holds(made.lease):
-	case j.Attempts >= 2:
+	case j.Attempts >= 3:
 		j.end("failed")
 	default:
 		j.again("pending")
@@ -347,7 +352,7 @@ func (m *leaseMachine) reaped(t *rapid.T, so func(*leasedJob) bool) {
 		if now[id].Attempts != j.Attempts && now[id].Attempts != j.Attempts-1 {
 			t.Fatalf("reaped %+v, and it is %+v", *j, now[id])
 		}
-		if j.Attempts = now[id].Attempts; j.Attempts >= 2 {
+		if j.Attempts = now[id].Attempts; j.Attempts >= 3 {
 			j.again("failed")
 		} else {
 			j.again("pending")
