@@ -39,8 +39,8 @@
 //
 // # Presence, and when a worker is dead
 //
-// A worker is a row in job_workers, new at each start of a process; it heartbeats that row, and only while it holds jobs: the claim
-// that takes it from none to some is a heartbeat in the same statement. Beside it the listener holds a lock, P, on a connection of its
+// A worker is a row in job_workers, new at each start of a process; it heartbeats that row, often only while it holds jobs: the
+// claim that takes it from none to some is a heartbeat in the same statement. Beside it the listener holds a lock, P, on a connection of its
 // own, which is free as soon as the server sees that go. Others look at workers that hold jobs. One is dead when its
 // heartbeat is older than its lease time; or when P was free at each look for dead_after and no heartbeat came meanwhile. A
 // worker that knows that P is gone heartbeats three times in dead_after. In the first lease time after the server's start only

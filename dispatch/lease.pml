@@ -16,9 +16,9 @@
    NO_SELF_CANCEL    jobs go on when the lease ends          CANCEL_LATE       they are cancelled no sooner than others may reap
    NO_FAST_BEATS     a worker without its lock isn't faster  BEAT_WHEN_DEAD    heartbeats of a worker declared dead succeed
    NO_CANCEL         who was declared dead goes on           NO_WAIT           it doesn't wait for a claim under way
-   CLAIM_WHEN_DEAD   and claims
-   NO_COMPARE        unheard claims are not looked for       COMPARE_ONCE      they are, once
-   GIVEN_UP          nor outcomes that were not written      ROWLESS_LIVES     a worker without a row isn't dead
+   CLAIM_WHEN_DEAD   and claims                              ROWLESS_LIVES     a worker without a row isn't dead
+   NO_COMPARE        unheard claims are not looked for       COMPARE_ONCE      they are, but not until none can come
+   GIVEN_UP          nor are outcomes that were not written
    REAP_NO_HELD      no reaping of jobs without a worker     CLAIM_NO_RENEW    the claim of an idle worker is no heartbeat
 
    Not left out, but beyond what is promised:
@@ -501,12 +501,8 @@ end_time:
   od
 }
 
-#if WORKERS > 1
-#define noticed (aware(0) && aware(1))
-#else
-#define noticed aware(0)
-#endif
 #define aware(w) (net[w] != HUNG || unnamed[w] || harmless(w))
+#define noticed (aware(0) && aware(WORKERS - 1))
 
 proctype times()
 {
