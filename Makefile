@@ -34,7 +34,7 @@ chaos: build ## Break everything under load, 5 minutes (FULL=1: over an hour; SC
 	bin/chaos -pgbell bin/pgbell $(if $(FULL),-full) $(if $(SCENARIOS),-scenarios $(SCENARIOS)) $(if $(SEED),-seed $(SEED)) \
 	  $(if $(RESULTS),-results $(RESULTS)) $(ARGS)
 
-model: ## Check listener/bell.pml, the model of the bell, whole and with each step left out
+model: ## Check the models of the bell and of leases, whole and with each step left out
 	.ci/model
 
 fuzz: bin/withpostgres ## Fuzz each target FUZZTIME times (2000x), or for as long (60s)

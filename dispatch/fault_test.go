@@ -240,6 +240,33 @@ func TestLateClaimOfAWorkerThatIsGone(t *testing.T) {
 	}
 }
 
+// A claim that began before its worker was declared dead is answered after that: what it claimed is another's soon.
+func TestClaimOfAWorkerDeclaredDeadMeanwhile(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.exec(`CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(2); RETURN NEW; END $$`)
+	f.exec(`CREATE TRIGGER dawdle BEFORE UPDATE ON jobs FOR EACH ROW
+		WHEN (NEW.type = 'late' AND NEW.status = 'processing' AND OLD.status = 'pending') EXECUTE FUNCTION dawdle()`)
+	s := f.goSidecar(spec{Name: "one", LeaseTime: 30 * time.Second, NoPresence: true, Types: map[string]int{"late": 1, "work": 1}})
+	s.await(ready, "")
+	holding := f.enqueue("work", order{BlockIn: "one"}, 3)
+	s.await(start, holding)
+	late := f.enqueue("late", order{For: 15_000}, 3)
+	f.eventually("the claim is under way", func() bool {
+		return f.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'`) == 1
+	})
+	f.exec(`UPDATE job_workers SET dead_at = now() WHERE id = $1`, s.worker())
+	for _, id := range []string{holding, late} {
+		if got := s.await(end, id); got.Cause != dispatch.ErrLeaseLost.Error() {
+			t.Errorf("the context's cause was %q", got.Cause)
+		}
+	}
+	began, ended := s.await(start, late), s.await(end, late)
+	if ran := ended.At - began.At; ran > time.Second {
+		t.Errorf("it went on for %s", ran)
+	}
+}
+
 func TestJobsOfAWorkerWithoutARowAreReaped(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

@@ -138,7 +138,7 @@ func (d *Dispatcher) heartbeatLoop(ctx context.Context) {
 			}
 		case errors.Is(err, ErrLeaseLost):
 			d.log.Error().Int32("worker_id", d.worker.Load()).Msg("this worker was declared dead: its jobs are cancelled, and it starts anew")
-			d.attempts.cancelAll(ErrLeaseLost)
+			d.loseAll()
 			stop()
 			present.Wait()
 			if !d.register(ctx) {
@@ -158,6 +158,14 @@ func (d *Dispatcher) heartbeatLoop(ctx context.Context) {
 		due = d.clock() + next
 		timer.Reset(min(next, d.glance()))
 	}
+}
+
+// loseAll cancels all that a worker which was declared dead runs, and what a claim still under way leads to.
+func (d *Dispatcher) loseAll() {
+	d.attempts.cancelAll(ErrLeaseLost)
+	d.claiming <- struct{}{}
+	defer func() { <-d.claiming }()
+	d.attempts.cancelAll(ErrLeaseLost)
 }
 
 // announce makes this worker present, until stop is called.
