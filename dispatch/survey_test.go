@@ -74,6 +74,7 @@ func surveyed(t *testing.T) (*reaper, *sent, *pgx.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(d.reaping.release)
 	return &reaper{Dispatcher: d, suspicions: map[int32]suspicion{}, calm: true}, said, connect(t, url)
 }
 
