@@ -75,6 +75,7 @@ func surveyed(t *testing.T) (*reaper, *sent, *pgx.Conn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(d.reaping.release)
+	t.Cleanup(d.beats.release)
 	return &reaper{Dispatcher: d, suspicions: map[int32]suspicion{}, calm: true}, said, connect(t, url)
 }
 
