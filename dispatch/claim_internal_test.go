@@ -23,6 +23,7 @@ func TestNoClaimAfterShutdown(t *testing.T) {
 		t.Fatal("not registered")
 	}
 	t.Cleanup(d.claims.release)
+	t.Cleanup(d.beats.release)
 	conn := connect(t, url)
 	run(t, conn, `INSERT INTO jobs (type) VALUES ('job')`)
 	done, cancel := context.WithCancel(t.Context())

@@ -74,6 +74,8 @@ func surveyed(t *testing.T) (*reaper, *sent, *pgx.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(d.reaping.release)
+	t.Cleanup(d.beats.release)
 	return &reaper{Dispatcher: d, suspicions: suspicions{}, calm: true}, said, connect(t, url)
 }
 
