@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -145,7 +146,7 @@ func (d *Dispatcher) judge(a *attempt, result Result, cause error) (verdict, Res
 		return v, Result{}
 	}
 	if result.Err != nil {
-		v.err = storable(result.Err.Error(), maxErrorText)
+		v.err = storable(cmp.Or(result.Err.Error(), "no error given"), maxErrorText)
 	}
 	switch result.Outcome {
 	case OutcomeDone:
