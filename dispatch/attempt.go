@@ -19,6 +19,7 @@ type attempt struct {
 	job      Job
 	lane     *lane
 	answered time.Time       // when its claim's answer was read
+	apart    bool            // its payload did not come with the claim
 	ctx      context.Context //nolint:containedctx // handed to the goroutine that runs it
 	cancel   context.CancelCauseFunc
 }
@@ -121,6 +122,11 @@ func (d *Dispatcher) let(a *attempt) {
 
 // call hands the job to its handler. A panic is a failed attempt, with the stack in the error.
 func (d *Dispatcher) call(ctx context.Context, a *attempt) (result Result) {
+	if a.apart {
+		if err := d.readPayload(ctx, a); err != nil {
+			return Retry(err)
+		}
+	}
 	if a.job.size > a.lane.MaxPayload {
 		return Fail(fmt.Errorf("the payload has %d bytes, more than max_payload allows (%d)", a.job.size, a.lane.MaxPayload))
 	}

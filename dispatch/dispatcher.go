@@ -31,6 +31,7 @@ type Dispatcher struct {
 	pauses   pauses
 	walk     walk
 	database database
+	payloads chan struct{} // has a token of each that reads one
 
 	// Of claimLoop alone.
 	levels    *levels
@@ -80,6 +81,7 @@ func New(pool *pgxpool.Pool, config Config) (*Dispatcher, error) {
 		database:    database{log: log},
 		pauses:      pauses{wake: newNudge()},
 		walk:        newWalk(),
+		payloads:    make(chan struct{}, payloadReaders),
 		ready:       make(chan struct{}),
 		epoch:       time.Now(),
 		reaperNudge: newNudge(),
