@@ -102,8 +102,9 @@ func (d *Dispatcher) run(a *attempt) {
 	if verdict.what == whatUnavailable {
 		verdict.delay = wait
 	}
+	// The error stays out: it holds what the handler says, and that may be the payload. job_errors has it.
 	d.log.Debug().Str("job_id", a.job.ID).Str("type", a.job.Type).Int("attempt", a.job.Attempt).
-		Dur("duration_ms", took).Str("outcome", string(verdict.what)).Str("error", verdict.err).Msg("attempt ended")
+		Dur("duration_ms", took).Str("outcome", string(verdict.what)).Msg("attempt ended")
 	if verdict.what == whatNothing {
 		if answer.Outcome == OutcomeSettled {
 			a.lane.metrics.settled[whatDone].Inc()
