@@ -121,7 +121,7 @@ func wantNoSecretPrinted(t *testing.T, text string) {
 	t.Helper()
 	for change, to := range map[string]string{"": "", "@127": "@[127", "whsec_": "whsec", "http://": "://", "Bearer": "\\u0000", "token=": "%zz", "-real@": "-real@nosuchhost.invalid:x", "postgres://": "/"} {
 		folder := t.TempDir()
-		if err := os.WriteFile(filepath.Join(folder, "pgbell.yaml"), []byte(strings.Replace(text, change, to, -1)), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(folder, "pgbell.yaml"), []byte(strings.ReplaceAll(text, change, to)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		for _, args := range [][]string{{"config", "print"}, {"config", "print", "--json"}, {"config", "check"}, {"jobs", "ls"}} {
