@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,7 @@ type attempt struct {
 	job      Job
 	lane     *lane
 	answered time.Time       // when its claim's answer was read
+	apart    bool            // its payload did not come with the claim
 	ctx      context.Context //nolint:containedctx // handed to the goroutine that runs it
 	cancel   context.CancelCauseFunc
 }
@@ -115,8 +117,9 @@ func (d *Dispatcher) run(a *attempt) {
 	if verdict.what == whatUnavailable {
 		verdict.delay = wait
 	}
+	// The error stays out: it holds what the handler says, and that may be the payload. job_errors has it.
 	d.log.Debug().Str("job_id", a.job.ID).Str("type", a.job.Type).Int("attempt", a.job.Attempt).
-		Dur("duration_ms", took).Str("outcome", string(verdict.what)).Str("error", verdict.err).Msg("attempt ended")
+		Dur("duration_ms", took).Str("outcome", string(verdict.what)).Msg("attempt ended")
 	if verdict.what == whatNothing {
 		if answer.Outcome == OutcomeSettled {
 			a.lane.metrics.settled[whatDone].Inc()
@@ -135,6 +138,11 @@ func (d *Dispatcher) let(a *attempt) {
 
 // call hands the job to its handler. A panic is a failed attempt, with the stack in the error.
 func (d *Dispatcher) call(ctx context.Context, a *attempt) (result Result) {
+	if a.apart {
+		if err := d.readPayload(ctx, a); err != nil {
+			return Retry(err)
+		}
+	}
 	if a.job.size > a.lane.MaxPayload {
 		return Fail(fmt.Errorf("the payload has %d bytes, more than max_payload allows (%d)", a.job.size, a.lane.MaxPayload))
 	}
@@ -160,7 +168,7 @@ func (d *Dispatcher) judge(a *attempt, result Result, cause error) (verdict, Res
 		return v, Result{}
 	}
 	if result.Err != nil {
-		v.err = storable(result.Err.Error(), maxErrorText)
+		v.err = storable(cmp.Or(result.Err.Error(), "no error given"), maxErrorText)
 	}
 	switch result.Outcome {
 	case OutcomeDone:

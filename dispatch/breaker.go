@@ -12,6 +12,11 @@ const (
 	breakerForget = 10 * time.Minute
 	// maxRetryAfter bounds how long a handler may ask to be left alone.
 	maxRetryAfter = time.Hour
+	// maxBreakers is how many types of the default handler have a breaker each. Beyond, one stands for all the others: types are
+	// what whoever inserts makes them, and the handler that can't be reached is the same.
+	maxBreakers = 100
+	// otherTypes is its name among them: no type has it.
+	otherTypes = ""
 )
 
 // breaker keeps a type's jobs pending while its handler can't be reached. It exists only as long as that is so: opened by
@@ -36,4 +41,16 @@ func (b *breaker) open(now, claimed time.Time, delay time.Duration) time.Duratio
 	backoff += time.Duration(rand.Float64() * float64(backoff) / 10)
 	b.probeAt = now.Add(max(delay, backoff))
 	return b.probeAt.Sub(now)
+}
+
+// room is how many jobs it lets through, and notes in w what is left out for it.
+func (b *breaker) room(now time.Time, w *wants) int {
+	if !b.probing && !now.Before(b.probeAt) {
+		return 1
+	}
+	w.limited = true
+	if !b.probing && (w.probeAt.IsZero() || b.probeAt.Before(w.probeAt)) {
+		w.probeAt = b.probeAt
+	}
+	return 0
 }

@@ -137,7 +137,12 @@ func (d *Dispatcher) scanAttempt(rows pgx.Rows) (*attempt, error) {
 	if d.config.Retention.Completed == KeepNothing {
 		j.completeTx = d.sql.completeTxGone
 	}
-	if j.size = len(j.Payload); size != nil {
+	switch {
+	case size == nil:
+		j.size = len(j.Payload)
+	case *size < 0:
+		a.apart = true
+	default:
 		j.size = *size
 	}
 	j.timeout = length(timeout)

@@ -30,6 +30,7 @@ type Dispatcher struct {
 	pauses   pauses
 	walk     walk
 	database database
+	payloads chan struct{} // has a token of each that reads one
 
 	// The pool, divided. Each kept connection is of its loop alone.
 	claims, beats, reaping keptConn
@@ -89,6 +90,7 @@ func New(pool *pgxpool.Pool, config Config) (*Dispatcher, error) {
 		deaf:        true,
 		pauses:      pauses{wake: newNudge()},
 		walk:        newWalk(),
+		payloads:    make(chan struct{}, payloadReaders),
 		ready:       make(chan struct{}),
 		epoch:       time.Now(),
 		clock:       sinceBoot,

@@ -109,14 +109,7 @@ func (l *lanes) wants(now time.Time) wants {
 	add := func(jobType string, lane *lane) {
 		room := min(lane.Concurrency-lane.running, w.slots)
 		if b := l.breakers[jobType]; b != nil {
-			if b.probing || now.Before(b.probeAt) {
-				w.limited = true
-				if !b.probing && (w.probeAt.IsZero() || b.probeAt.Before(w.probeAt)) {
-					w.probeAt = b.probeAt
-				}
-				return
-			}
-			room = min(room, 1)
+			room = min(room, b.room(now, &w))
 		}
 		if room <= 0 {
 			w.limited = true
@@ -134,7 +127,7 @@ func (l *lanes) wants(now time.Time) wants {
 	w.others = slices.AppendSeq([]string{}, maps.Keys(l.byType)) // never nil: that would be NULL, and match nothing
 	named := len(w.types)
 	for name, b := range l.breakers {
-		if _, own := l.byType[name]; own {
+		if _, own := l.byType[name]; own || name == otherTypes {
 			continue
 		}
 		if !b.probing && now.Sub(b.probeAt) > breakerForget {
@@ -148,8 +141,19 @@ func (l *lanes) wants(now time.Time) wants {
 	if w.any = min(l.any.Concurrency-l.any.running-probes, w.slots); w.any <= 0 {
 		w.any, w.limited = 0, true
 	}
+	if b := l.breakers[otherTypes]; b != nil && w.any > 0 {
+		w.any = min(w.any, b.room(now, &w))
+	}
 	w.biggest = max(w.biggest, l.any.MaxPayload)
 	return w
+}
+
+// breaker of a type, with the name that it has: its own, or the one of all types of the default handler that have none.
+func (l *lanes) breaker(jobType string, lane *lane) (string, *breaker) {
+	if b := l.breakers[jobType]; b != nil || lane != l.any || l.breakers[otherTypes] == nil && len(l.breakers) < maxBreakers {
+		return jobType, b
+	}
+	return otherTypes, l.breakers[otherTypes]
 }
 
 // take gives claimed jobs their slots. It reports whether none was held before.
@@ -162,7 +166,7 @@ func (l *lanes) take(batch []*attempt) (first bool) {
 	for _, a := range batch {
 		a.lane.running++
 		if len(l.breakers) > 0 {
-			if b := l.breakers[a.job.Type]; b != nil && !a.answered.Before(b.openedAt) { // else it was claimed before, and is no probe
+			if _, b := l.breaker(a.job.Type, a.lane); b != nil && !a.answered.Before(b.openedAt) { // else it was claimed before, and is no probe
 				b.probing = true
 			}
 		}
@@ -176,19 +180,19 @@ func (l *lanes) release(jobType string, lane *lane, result Result, begun time.Ti
 	l.mu.Lock()
 	l.free++
 	lane.running--
-	b := l.breakers[jobType]
+	name, b := l.breaker(jobType, lane)
 	switch {
 	case result.Outcome == OutcomeUnavailable:
 		if b == nil {
 			b = &breaker{}
-			l.breakers[jobType] = b
+			l.breakers[name] = b
 		}
 		wait = b.open(time.Now(), begun, min(result.Delay, maxRetryAfter))
 	case b == nil:
 	case result.Outcome == outcomeNone:
 		b.probing = false // ended without an answer
 	default:
-		delete(l.breakers, jobType)
+		delete(l.breakers, name)
 	}
 	l.mu.Unlock()
 	l.signal()

@@ -17,8 +17,9 @@ import (
 // Only claimLoop uses them.
 type levels struct {
 	byKey map[levelKey]*level
-	due   []*level // with due jobs at the last walk, and not claimed empty since: in their order
-	rest  []*level // the others, the last one that had jobs first
+	names map[string]bool // of the named types
+	due   []*level        // with due jobs at the last walk, and not claimed empty since: in their order
+	rest  []*level        // the others, the last one that had jobs first
 
 	asked  bool      // something may have come since the last walk that claims miss
 	walked time.Time // when the last walk ended
@@ -28,10 +29,14 @@ type levels struct {
 }
 
 const (
-	// claimLevels is how many levels one claim looks into.
+	// claimLevels is how many levels one claim looks into, firstLevels how many of them are the first ones of named types: a flood of
+	// other levels, all before them in order, must not keep a type's own slots empty.
 	claimLevels = 32
-	// keepLevels is how many levels without due jobs are remembered.
+	firstLevels = 24
+	// keepLevels is how many levels without due jobs are remembered, keepDue how many with due jobs: the next walk finds the
+	// others again. The first one of each named type is always kept.
 	keepLevels = 1024
+	keepDue    = 2048
 	// markLag is how far behind the last claimed job the next claim begins, while it keeps up: commits come out of order.
 	markLag = 200 * time.Millisecond
 	// A walk may take this share of the time, but it is made after maxWalkSpacing.
@@ -84,9 +89,10 @@ func (p place) justBefore() place {
 
 // newLevels begins with the priority that most jobs have, of each named type.
 func newLevels(types map[string]Type) *levels {
-	l := &levels{byKey: map[levelKey]*level{}, asked: true}
+	l := &levels{byKey: map[levelKey]*level{}, names: map[string]bool{}, asked: true}
 	for name := range types {
 		if name != DefaultType {
+			l.names[name] = true
 			l.add(levelKey{jobType: name})
 		}
 	}
@@ -125,6 +131,8 @@ func (l *levels) claim(w wants) (c levelClaim) {
 
 func (l *levels) choose(c *levelClaim, w wants) {
 	room := w.room()
+	first := l.firsts(room)
+	others := claimLevels - len(first)
 	seen := map[string]bool{}
 	for _, from := range [][]*level{l.due, l.rest} {
 		for _, one := range from {
@@ -132,8 +140,11 @@ func (l *levels) choose(c *levelClaim, w wants) {
 				return
 			}
 			most, other := room(one.jobType)
-			if most <= 0 {
+			if most <= 0 || others == 0 && !first[one] {
 				continue
+			}
+			if !first[one] {
+				others--
 			}
 			if !seen[one.jobType] {
 				seen[one.jobType] = true
@@ -142,6 +153,26 @@ func (l *levels) choose(c *levelClaim, w wants) {
 			c.levels = append(c.levels, one)
 		}
 	}
+}
+
+// firsts are the first levels of named types.
+func (l *levels) firsts(room func(string) (int32, bool)) map[*level]bool {
+	first, seen := map[*level]bool{}, map[string]bool{}
+	for _, from := range [][]*level{l.due, l.rest} {
+		for _, one := range from {
+			if len(first) == firstLevels || len(seen) == len(l.names) {
+				return first
+			}
+			if !l.names[one.jobType] || seen[one.jobType] {
+				continue
+			}
+			seen[one.jobType] = true
+			if most, _ := room(one.jobType); most > 0 {
+				first[one] = true
+			}
+		}
+	}
+	return first
 }
 
 // more reports whether there are due jobs, as of the last walk, that there is room for.
@@ -219,12 +250,28 @@ func (l *levels) retire(empty map[string]bool, took map[string]int32) {
 	}
 }
 
+// forget the last levels, where there are too many.
 func (l *levels) forget() {
-	for len(l.rest) > keepLevels {
-		last := l.rest[len(l.rest)-1]
-		delete(l.byKey, last.levelKey)
-		l.rest = l.rest[:len(l.rest)-1]
+	l.due, l.rest = l.keep(l.due, keepDue), l.keep(l.rest, keepLevels)
+}
+
+func (l *levels) keep(list []*level, most int) []*level {
+	if len(list) <= most {
+		return list
 	}
+	seen := map[string]bool{}
+	kept := list[:0]
+	for i, one := range list {
+		first := l.names[one.jobType] && !seen[one.jobType]
+		seen[one.jobType] = true
+		if i < most || first {
+			kept = append(kept, one)
+		} else {
+			delete(l.byKey, one.levelKey)
+		}
+	}
+	clear(list[len(kept):])
+	return kept
 }
 
 // head is a level's first pending job, as a walk finds it.

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -231,4 +232,28 @@ func (p *plan) find(node string) *plan {
 		}
 	}
 	return nil
+}
+
+// A flood of levels that come first in order, by type and by priority, leaves each named type its place in every claim, and memory
+// bounded.
+func TestFloodOfLevels(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	l := newLevels(map[string]Type{"a": {}, "b": {}, DefaultType: {}})
+	w := wants{types: []string{"a", "b"}, most: []int32{5, 5}, slots: 10, any: 10, others: []string{"a", "b"}, wildcard: true}
+	for step := range int32(20) {
+		var heads []head
+		for i := range int32(walkStep) {
+			heads = append(heads, headOf(fmt.Sprint("t", step, "-", i), 1<<30, -time.Second, now), headOf("b", step*walkStep+i+1, -time.Second, now))
+		}
+		l.walkedOver(heads, &tour{began: now}, everything, now)
+		c := l.claim(w)
+		if len(c.levels) != claimLevels || !slices.Contains(c.types, "a") || !slices.Contains(c.types, "b") {
+			t.Fatalf("it claims %v", keysOf(c))
+		}
+		if len(l.due) > keepDue+2 || len(l.byKey) > keepDue+keepLevels+4 {
+			t.Fatalf("%d levels are kept, %d of them due", len(l.byKey), len(l.due))
+		}
+		l.note(c, nil, false, now)
+	}
 }

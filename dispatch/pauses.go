@@ -59,7 +59,7 @@ func (d *Dispatcher) pauseType(ctx context.Context, jobType, reason string) erro
 		return fmt.Errorf("pause type: %w", err)
 	}
 	d.database.up(doPause)
-	d.log.Error().Str("type", jobType).Str("error", reason).
-		Msg("type paused, its handler wants no more of its jobs: SELECT resume_type(...) resumes it")
+	d.log.Error().Str("type", jobType).
+		Msg("type paused, its handler wants no more of its jobs: job_types says why, SELECT resume_type(...) resumes it")
 	return nil
 }

@@ -56,6 +56,7 @@ type settings struct {
 	target *url.URL    // without user and password
 	header http.Header // what every request has
 	keys   [][]byte
+	hide   *strings.Replacer // secrets, in errors
 }
 
 // check fills in the defaults and returns all mistakes joined, none of which tells a secret.
@@ -114,6 +115,7 @@ func (s *settings) checkURL() error {
 		password, _ := user.Password()
 		s.header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(user.Username()+":"+password)))
 	}
+	s.hide = newHide(s.config, target, s.header.Get("Authorization"))
 	target.User = nil
 	s.target = target
 	return nil

@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -25,7 +26,36 @@ func (h *Handler) failure(cause error, text string) error {
 	if cause != nil {
 		text += ": " + clip(cause.Error(), maxErrorText)
 	}
-	return &failure{text: text, cause: cause}
+	return &failure{text: h.settings.hide.Replace(text), cause: cause}
+}
+
+// minHidden is how long a value must be to count as a secret: a shorter one guesses itself, and is in many a word.
+const minHidden = 8
+
+// newHide returns what hides an endpoint's secrets in errors: one that answers what it was asked would put them there.
+func newHide(c Config, target *url.URL, authorization string) *strings.Replacer {
+	secrets := slices.Clone(c.Secrets)
+	for _, value := range c.Headers {
+		secrets = append(append(secrets, value), strings.Fields(value)...)
+	}
+	secrets = append(secrets, strings.Fields(authorization)...)
+	if target != nil {
+		if password, ok := target.User.Password(); ok {
+			secrets = append(secrets, password)
+		}
+		secrets = append(secrets, target.RawQuery)
+		for _, values := range target.Query() {
+			secrets = append(secrets, values...)
+		}
+	}
+	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
+	var pairs []string
+	for _, secret := range secrets {
+		if secret = oneLine(secret); len(secret) >= minHidden {
+			pairs = append(pairs, secret, "***")
+		}
+	}
+	return strings.NewReplacer(pairs...)
 }
 
 // redacted returns u without what may be secret: user, password, query and fragment.

@@ -1,6 +1,7 @@
 package webhook_test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"math/big"
 	"net/http"
@@ -336,4 +337,23 @@ func FuzzClip(f *testing.F) {
 			}
 		}
 	})
+}
+
+// An endpoint that answers what it was asked doesn't get the secrets of its configuration into errors.
+func TestEchoedSecretsAreHidden(t *testing.T) {
+	t.Parallel()
+	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusInternalServerError)
+		user, password, _ := r.BasicAuth()
+		fmt.Fprintf(w, "%s %s %v %s %s", user, password, r.Header, r.URL.RawQuery, secret)
+	})
+	address := strings.Replace(server.URL, "http://", "http://robert:hush-password@", 1) + "/?token=hush-token"
+	h := newHandler(t, webhook.Config{URL: address, Secrets: []string{secret}, Headers: map[string]string{"X-Key": "Bearer hush-header"}})
+	result := h.Run(within(t), newJob())
+	wantOutcome(t, result, dispatch.OutcomeRetry, "answered 500", "robert", "X-Key:[***]")
+	for _, hidden := range []string{"hush-", secret, base64.StdEncoding.EncodeToString([]byte("robert:hush-password"))} {
+		if strings.Contains(result.Err.Error(), hidden) {
+			t.Errorf("%q tells %q", result.Err, hidden)
+		}
+	}
 }

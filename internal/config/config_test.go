@@ -453,25 +453,6 @@ func TestSizes(t *testing.T) {
 	}
 }
 
-func TestRedact(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string]string{
-		"": "",
-		"postgres://u:p@h:5432/d?sslmode=require":  "postgres://u:***@h:5432/d?sslmode=require",
-		"postgres://u:p%40x@h/d?password=p&port=1": "postgres://u:***@h/d?password=***&port=1",
-		"postgres://u@h/d":                         "postgres://u@h/d",
-		"postgres://u:a/b@h/d":                     "***",
-		"host=h password='a b\\' c' user=u":        "host=h password=*** user=u",
-		"host=h password = hush  dbname=d":         "host=h password=*** dbname=d",
-		"hush":                                     "***",
-		"http://u:p@h/x?token=y":                   "http://u:***@h/x?token=***",
-	} {
-		if got := config.Redact(text); got != want {
-			t.Errorf("%s is shown as %s, want %s", text, got, want)
-		}
-	}
-}
-
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(full))
 	for _, seed := range []string{"", "a: &a [*a]", "handlers: &h {a: *h}", "handlers: {a: &x {<<: *x}}", "? x\n: y", "poll: |\n  5s\n",

@@ -3,22 +3,23 @@ package config
 import (
 	"net/url"
 	"strings"
-	"unicode"
 )
 
 const hidden = "***"
 
 // Redact returns a database or webhook URL, or a keyword/value connection string, with what is secret in it hidden: the
-// password, and every parameter that isn't known to be harmless.
+// password, and every parameter that isn't known to be harmless. What doesn't read for sure is hidden whole: a password that
+// was not escaped ends up in the oddest places.
 func Redact(text string) string {
 	if text == "" {
 		return ""
 	}
-	if !strings.Contains(text, "://") {
+	scheme, rest, ok := strings.Cut(text, "://")
+	if !ok || !isScheme(scheme) {
 		return redactKeywords(text)
 	}
 	parsed, err := url.Parse(text)
-	if err != nil {
+	if err != nil || strings.Count(rest, "@") > 1 || strings.Contains(rest, "@") && parsed.User == nil {
 		return hidden
 	}
 	shown := parsed.Scheme + "://"
@@ -31,9 +32,13 @@ func Redact(text string) string {
 	}
 	shown += parsed.Host + parsed.EscapedPath()
 	if parsed.RawQuery != "" {
-		shown += "?" + redactQuery(parsed.RawQuery)
+		shown += "?" + redactQuery(parsed.RawQuery, strings.HasPrefix(parsed.Scheme, "http"))
 	}
 	return shown
+}
+
+func isScheme(text string) bool {
+	return text != "" && strings.Trim(strings.ToLower(text), "abcdefghijklmnopqrstuvwxyz") == ""
 }
 
 // harmless parameters of a connection string: they are shown as they are.
@@ -44,28 +49,39 @@ var harmless = map[string]bool{
 	"timezone": true, "default_query_exec_mode": true, "statement_cache_capacity": true, "channel_binding": true,
 }
 
-func redactQuery(query string) string {
+// redactQuery shows the names of a webhook's parameters; of a connection string's only those that are known, as others may be
+// what follows an & in a password.
+func redactQuery(query string, anyName bool) string {
 	parts := strings.Split(query, "&")
 	for i, part := range parts {
-		name, _, ok := strings.Cut(part, "=")
-		if ok && !harmless[strings.ToLower(name)] {
+		name, value, ok := strings.Cut(part, "=")
+		switch {
+		case !ok || !anyName && !isKnown(name):
+			parts[i] = hidden
+		case !harmless[strings.ToLower(name)] || strings.ContainsAny(value, ";="):
 			parts[i] = name + "=" + hidden
 		}
 	}
 	return strings.Join(parts, "&")
 }
 
+func isKnown(name string) bool {
+	name = strings.ToLower(name)
+	return harmless[name] || name == "password" || name == "sslpassword"
+}
+
 // redactKeywords shows the harmless settings of "host=x password='a b'"; whatever doesn't read so is hidden whole.
 func redactKeywords(text string) string {
 	var shown []string
-	for rest := strings.TrimSpace(text); rest != ""; rest = strings.TrimLeftFunc(rest, unicode.IsSpace) {
+	for rest := strings.Trim(text, spaces); rest != ""; rest = strings.TrimLeft(rest, spaces) {
 		name, after, ok := strings.Cut(rest, "=")
-		if !ok {
-			return hidden
+		name = strings.Trim(name, spaces)
+		if !ok || !isKnown(name) {
+			return strings.Join(append(shown, hidden), " ")
 		}
-		name = strings.TrimSpace(name)
-		value, tail := cutValue(strings.TrimLeftFunc(after, unicode.IsSpace))
-		if !harmless[strings.ToLower(name)] {
+		value, tail := cutValue(strings.TrimLeft(after, spaces))
+		// host= password=x is a host named password=x.
+		if !harmless[strings.ToLower(name)] || strings.Contains(value, "=") {
 			value = hidden
 		}
 		shown = append(shown, name+"="+value)
@@ -73,6 +89,9 @@ func redactKeywords(text string) string {
 	}
 	return strings.Join(shown, " ")
 }
+
+// spaces between settings, as pgx and libpq have them: no others, which are bytes of a letter.
+const spaces = " \t\n\r\v\f"
 
 // cutValue cuts the first value, as it stands, off the rest of a connection string.
 func cutValue(text string) (value, rest string) {
@@ -83,7 +102,7 @@ func cutValue(text string) (value, rest string) {
 			i++
 		case quoted && i > 0 && text[i] == '\'':
 			return text[:i+1], text[i+1:]
-		case !quoted && unicode.IsSpace(rune(text[i])):
+		case !quoted && strings.IndexByte(spaces, text[i]) >= 0:
 			return text[:i], text[i:]
 		}
 	}
