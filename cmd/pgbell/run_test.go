@@ -45,7 +45,11 @@ func runSidecar(t *testing.T, databaseURL, text string, environ ...string) *side
 	}
 	s := &sidecar{t: t, process: exec.Command(binary, "run"), exited: make(chan struct{})}
 	s.process.Dir = folder
-	s.process.Env = append([]string{"PATH=" + os.Getenv("PATH"), "DATABASE_URL=" + databaseURL, "PGBELL_HTTP_ADDR=127.0.0.1:0"}, environ...)
+	s.process.Env = []string{"PATH=" + os.Getenv("PATH"), "DATABASE_URL=" + databaseURL, "PGBELL_HTTP_ADDR=127.0.0.1:0"}
+	if work := pgtest.WorkURL(databaseURL); work != databaseURL {
+		s.process.Env = append(s.process.Env, "DATABASE_URL="+work, "PGBELL_LISTEN_URL="+databaseURL)
+	}
+	s.process.Env = append(s.process.Env, environ...)
 	stderr, err := s.process.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
