@@ -367,7 +367,12 @@ func TestRunWaitsWhileThePasswordIsWrong(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := runSidecar(t, strings.Replace(login, "hush", "newsecret", 1), "handlers: {'*': {subprocess: {command: [cat]}}}\n")
-	if waiting := s.awaitLog("waiting for the database"); waiting["reason"] != "28P01" {
+	want := "28P01"
+	if pgtest.WorkURL(url) != url {
+		want = "08P01"
+	}
+	waiting := s.awaitLog("waiting for the database")
+	if hint, _ := waiting["hint"].(string); waiting["reason"] != want || !strings.Contains(hint, "the password") {
 		t.Errorf("it says %v", waiting)
 	}
 	if err := runSQL(url, "ALTER ROLE "+name+" PASSWORD 'newsecret'"); err != nil {
