@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"syscall"
@@ -36,16 +35,6 @@ func throughPooler(t *testing.T, databaseURL string) string {
 		t.Fatal(err)
 	}
 	return through
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	probe, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = probe.Close() }()
-	return probe.Addr().String()
 }
 
 // Through a transaction pooler, jobs run with a direct listen_url and, deaf, without one; no statement fails.
