@@ -10,9 +10,10 @@ RACE    ?=
 FUZZTIME ?= 2000x
 STRESS  ?= 2m
 SEED    ?=
+MATRIX  ?= 14,15,16,17,18,pgbouncer
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race stress chaos model fuzz lint fmt tidy demo bench bench-publish cross clean
+.PHONY: help build test race matrix stress chaos model fuzz lint fmt tidy demo bench bench-publish cross clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +26,9 @@ test: bin/withpostgres ## Run all tests, with one throwaway Postgres (TEST_DATAB
 
 race: ## The same with the race detector
 	@$(MAKE) --no-print-directory test RACE=1
+
+matrix: bin/withpostgres bin/matrix ## The same on each Postgres, and through PgBouncer (MATRIX=14,pgbouncer PKG=./dispatch)
+	bin/matrix $(MATRIX) bin/withpostgres go test -json $(if $(RACE),-race) -timeout 15m $(ARGS) $(PKG)
 
 stress: bin/withpostgres ## Stress the bell for STRESS (2m) with SEED (the time)
 	STRESS=$(STRESS) SEED=$(SEED) bin/withpostgres go test -race -timeout 30m -count 1 -run '^TestStress' -v ./listener
@@ -74,9 +78,9 @@ clean: ## Remove what the targets above made
 	rm -rf bin dist
 
 # Always rebuilt: go itself sees what has changed.
-.PHONY: bin/withpostgres
-bin/withpostgres:
-	@go build -o $@ ./internal/postgres/cmd/withpostgres
+.PHONY: bin/withpostgres bin/matrix
+bin/withpostgres bin/matrix:
+	@go build -o $@ ./internal/postgres/cmd/$(@F)
 
 bin/golangci-lint: tools/go.mod tools/go.sum
 	go -C tools build -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint

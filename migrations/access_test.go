@@ -148,7 +148,7 @@ func ownServer(t testing.TB) string {
 
 func TestSupabaseRoles(t *testing.T) {
 	t.Parallel()
-	admin := connect(t, ownServer(t))
+	admin := direct(t, ownServer(t))
 	// As Supabase sets up a project.
 	run(t, admin, `CREATE ROLE anon; CREATE ROLE authenticated; CREATE ROLE service_role BYPASSRLS;
 		GRANT USAGE ON SCHEMA public TO anon, authenticated, service_role;
@@ -194,7 +194,7 @@ func TestSupabaseRoles(t *testing.T) {
 func TestRolesMadeLater(t *testing.T) {
 	t.Parallel()
 	database := ownServer(t)
-	admin := connect(t, database)
+	admin := direct(t, database)
 	run(t, admin, "CREATE ROLE app LOGIN PASSWORD 'secret'; CREATE SCHEMA app AUTHORIZATION app")
 	conn := as(t, database, "app")
 	up(t, conn, migrations.Config{Schema: "app"})
@@ -223,7 +223,7 @@ func TestRolesMadeLater(t *testing.T) {
 func TestRightsAgainTakeNoTableLock(t *testing.T) {
 	t.Parallel()
 	database := pgtest.Migrated(t)
-	conn, holder := connect(t, database), connect(t, database)
+	conn, holder := direct(t, database), direct(t, database)
 	run(t, holder, "BEGIN; INSERT INTO jobs (type) VALUES ('a')")
 	run(t, conn, "SET lock_timeout = '200ms'")
 	run(t, conn, "SELECT jobs_access()")

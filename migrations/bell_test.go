@@ -21,7 +21,7 @@ const (
 // awakeBell hears, and holds nothing that makes inserts ring.
 func awakeBell(t testing.TB, database string) *bell {
 	t.Helper()
-	b := &bell{conn: connect(t, database), sender: connect(t, database), channel: migrations.Channel("")}
+	b := &bell{conn: direct(t, database), sender: direct(t, database), channel: migrations.Channel("")}
 	run(t, b.conn, "LISTEN "+pgx.Identifier{b.channel}.Sanitize())
 	return b
 }
@@ -84,7 +84,7 @@ func TestEachKeyOfTheBell(t *testing.T) {
 	t.Parallel()
 	database := pgtest.Migrated(t)
 	b := awakeBell(t, database)
-	conn, sleeper := connect(t, database), connect(t, database)
+	conn, sleeper := direct(t, database), direct(t, database)
 	mine := one[int32](t, conn, "SELECT pg_backend_pid() | -8")
 	for key := int32(-8); key <= 0; key++ {
 		lock := fmt.Sprintf("('jobs'::regclass::oid::int4, %d)", key)

@@ -154,7 +154,7 @@ func (n planNode) walk(visit func(planNode)) {
 // session, for any. Only the claim index is used, and the backlog is neither read nor sorted, with statistics and without.
 func TestClaimPlan(t *testing.T) {
 	t.Parallel()
-	conn := migrated(t)
+	conn := direct(t, pgtest.Migrated(t))
 	run(t, conn, `ALTER TABLE jobs SET (autovacuum_enabled = off);
 		INSERT INTO jobs (type, priority, scheduled_for) SELECT 'due' || n % 7, n % 5, now() - n * interval '1 s' FROM generate_series(1, 50000) n;
 		INSERT INTO jobs (type, priority, scheduled_for) SELECT 'due' || n % 7, 100 + n % 3, now() + n * interval '1 min' FROM generate_series(1, 40000) n;

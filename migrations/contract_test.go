@@ -28,7 +28,7 @@ type bell struct {
 
 func listen(t testing.TB, database, schema string) *bell {
 	t.Helper()
-	b := &bell{conn: connect(t, database), sender: connect(t, database), channel: migrations.Channel(schema)}
+	b := &bell{conn: direct(t, database), sender: direct(t, database), channel: migrations.Channel(schema)}
 	run(t, b.conn, "LISTEN "+pgx.Identifier{b.channel}.Sanitize())
 	// As a sleeping sidecar does: inserts ring.
 	run(t, b.conn, sleep, pgx.Identifier{cmp.Or(schema, "public"), "jobs"}.Sanitize())
@@ -223,7 +223,7 @@ func TestEnqueueJob(t *testing.T) {
 func TestEnqueueJobRace(t *testing.T) {
 	t.Parallel()
 	database := pgtest.Migrated(t)
-	first, second, watch := connect(t, database), connect(t, database), connect(t, database)
+	first, second, watch := direct(t, database), direct(t, database), direct(t, database)
 	for _, end := range []string{"COMMIT", "ROLLBACK"} {
 		run(t, first, "BEGIN")
 		id := one[string](t, first, "SELECT enqueue_job('a', unique_key => $1)::text", end)

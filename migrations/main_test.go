@@ -28,7 +28,15 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// connect connects to a database, through the pooler if there is one.
 func connect(t testing.TB, url string) *pgx.Conn {
+	t.Helper()
+	return direct(t, pgtest.PoolURL(url))
+}
+
+// direct connects to the server itself: for LISTEN, for settings, roles and locks of a session, and where its process is
+// looked for, none of which a transaction pooler keeps to one client.
+func direct(t testing.TB, url string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {

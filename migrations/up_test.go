@@ -232,7 +232,7 @@ func TestCheck(t *testing.T) {
 func TestBlockedNamesWhoBlocks(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Empty(t)
-	conn, holder := connect(t, url), connect(t, url)
+	conn, holder := direct(t, url), direct(t, url)
 	run(t, conn, recipe)
 	run(t, holder, "SET application_name = 'the long report'")
 	run(t, holder, "BEGIN")
@@ -266,7 +266,7 @@ func TestBlockedNamesWhoBlocks(t *testing.T) {
 func TestBlockedByAnotherMigration(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Empty(t)
-	conn, holder := connect(t, url), connect(t, url)
+	conn, holder := direct(t, url), direct(t, url)
 	run(t, holder, "SET application_name = 'other migration'")
 	run(t, holder, "BEGIN")
 	run(t, holder, "SELECT pg_advisory_xact_lock(hashtextextended('pgbell migrate public', 0))")
@@ -287,7 +287,7 @@ func TestBlockedByAnotherMigration(t *testing.T) {
 func TestOthersGetThroughWhileUpWaits(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Empty(t)
-	conn, holder, app := connect(t, url), connect(t, url), connect(t, url)
+	conn, holder, app := direct(t, url), direct(t, url), direct(t, url)
 	run(t, conn, recipe)
 	run(t, holder, "BEGIN")
 	run(t, holder, "SELECT count(*) FROM jobs")

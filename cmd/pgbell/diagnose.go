@@ -53,6 +53,9 @@ func diagnoseServer(err error) *failure {
 	case strings.HasPrefix(code, "53"):
 		found.code = exitDatabase
 		found.hint = "the server has run out of connections, memory or disk space"
+	case code == "08P01": // what PgBouncer says to all that it refuses
+		found.code = exitDatabase
+		found.hint = "a pooler says so: check the user, the password and the name of the database, and the pooler's log"
 	case strings.HasPrefix(code, "57P") || strings.HasPrefix(code, "08"):
 		found.code = exitDatabase
 		found.hint = "the server is starting, stopping or failing over: try again"

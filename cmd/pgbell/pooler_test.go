@@ -1,26 +1,44 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pgbell/pgbell/internal/pgtest"
+	"github.com/pgbell/pgbell/internal/postgres"
 )
+
+// pooledSessions of the server are what the pooler shares out.
+const pooledSessions = 3
 
 // throughPooler puts a PgBouncer in transaction mode, which keeps no prepared statements, before a database.
 func throughPooler(t *testing.T, databaseURL string) string {
 	t.Helper()
-	through, start := newPooler(t, databaseURL, "pool_mode = transaction\ndefault_pool_size = 3\n")
-	start()
+	pooler, err := postgres.StartPooler(t.Context(), databaseURL, postgres.PoolerOptions{PoolSize: pooledSessions})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := pooler.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	through, err := pooler.URL(databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
 	return through
 }
 
@@ -88,12 +106,13 @@ func TestRunThroughPooler(t *testing.T) {
 		t.Run(fmt.Sprintf("direct listen_url %v", direct), func(t *testing.T) {
 			t.Parallel()
 			databaseURL := pgtest.Migrated(t)
-			pool := pgtest.Pool(t, databaseURL)
+			pool := pgtest.DirectPool(t, databaseURL)
 			environ := []string{}
 			if direct {
 				environ = append(environ, "PGBELL_LISTEN_URL="+databaseURL)
 			}
-			s := runSidecar(t, throughPooler(t, databaseURL), "handlers: {t: {subprocess: {command: ['true']}}}\n", environ...)
+			through := throughPooler(t, databaseURL)
+			s := runSidecar(t, through, "handlers: {t: {subprocess: {command: ['true']}}}\n", environ...)
 			s.awaitReady()
 			s.awaitLog("database.url leads through a transaction pooler: no prepared statements are used")
 			if _, err := pool.Exec(t.Context(), "INSERT INTO jobs (type) SELECT 't' FROM generate_series(1, 60)"); err != nil {
@@ -115,6 +134,9 @@ func TestRunThroughPooler(t *testing.T) {
 			}
 			if failed := s.logged("database statement failed, trying again"); len(failed) > 0 {
 				t.Errorf("statements failed: %v", failed)
+			}
+			if kept := keptInPool(t, pool, through); len(kept) > 0 {
+				t.Errorf("sessions of the pool keep %q", kept)
 			}
 		})
 	}
@@ -209,4 +231,55 @@ func TestPoolerTakesNoMoreClients(t *testing.T) {
 	eventually(t, "all jobs to end", func() bool {
 		return query[bool](t, pool, "SELECT bool_and(status = 'completed' AND attempts = 1) FROM jobs")
 	})
+}
+
+// keptInPool says what the sidecar that has ended left in the pooler's sessions, which are others' now.
+func keptInPool(t *testing.T, direct *pgxpool.Pool, through string) []string {
+	t.Helper()
+	var used []int32
+	if err := direct.QueryRow(t.Context(), `SELECT coalesce(array_agg(pid), '{}') FROM pg_stat_activity
+		WHERE datname = current_database() AND application_name LIKE 'pgbell%'`).Scan(&used); err != nil {
+		t.Fatal(err)
+	}
+	if len(used) == 0 {
+		t.Fatal("no session of the sidecar's work is left in the pool")
+	}
+	config, err := pgx.ParseConfig(through)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
+	seen := 0
+	var kept []string
+	for range pooledSessions {
+		conn, err := pgx.ConnectConfig(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+		// A transaction keeps its session, so that the next one gets another.
+		if _, err := conn.Exec(t.Context(), "BEGIN"); err != nil {
+			t.Fatal(err)
+		}
+		var pid int32
+		var found []string
+		// The settings left out are those that the pooler itself carries over from client to client.
+		if err := conn.QueryRow(t.Context(), `SELECT pg_backend_pid(), ARRAY(
+			SELECT 'setting ' || name || ' = ' || setting FROM pg_settings WHERE source = 'session'
+				AND name NOT IN ('application_name', 'client_encoding', 'DateStyle', 'TimeZone', 'standard_conforming_strings')
+			UNION ALL SELECT 'prepared ' || name FROM pg_prepared_statements
+			UNION ALL SELECT 'lock ' || objid FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()
+			UNION ALL SELECT 'cursor ' || name FROM pg_cursors WHERE name <> ''
+			UNION ALL SELECT 'listen ' || pg_listening_channels())`).Scan(&pid, &found); err != nil {
+			t.Fatal(err)
+		}
+		if slices.Contains(used, pid) {
+			seen++
+			kept = append(kept, found...)
+		}
+	}
+	if seen != len(used) {
+		t.Errorf("looked at %d of the %d sessions that the sidecar used", seen, len(used))
+	}
+	return kept
 }

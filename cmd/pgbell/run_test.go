@@ -45,7 +45,11 @@ func runSidecar(t *testing.T, databaseURL, text string, environ ...string) *side
 	}
 	s := &sidecar{t: t, process: exec.Command(binary, "run"), exited: make(chan struct{})}
 	s.process.Dir = folder
-	s.process.Env = append([]string{"PATH=" + os.Getenv("PATH"), "DATABASE_URL=" + databaseURL, "PGBELL_HTTP_ADDR=127.0.0.1:0"}, environ...)
+	s.process.Env = []string{"PATH=" + os.Getenv("PATH"), "DATABASE_URL=" + databaseURL, "PGBELL_HTTP_ADDR=127.0.0.1:0"}
+	if work := pgtest.WorkURL(databaseURL); work != databaseURL {
+		s.process.Env = append(s.process.Env, "DATABASE_URL="+work, "PGBELL_LISTEN_URL="+databaseURL)
+	}
+	s.process.Env = append(s.process.Env, environ...)
 	stderr, err := s.process.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -363,7 +367,12 @@ func TestRunWaitsWhileThePasswordIsWrong(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := runSidecar(t, strings.Replace(login, "hush", "newsecret", 1), "handlers: {'*': {subprocess: {command: [cat]}}}\n")
-	if waiting := s.awaitLog("waiting for the database"); waiting["reason"] != "28P01" {
+	want := "28P01"
+	if pgtest.WorkURL(url) != url {
+		want = "08P01"
+	}
+	waiting := s.awaitLog("waiting for the database")
+	if hint, _ := waiting["hint"].(string); waiting["reason"] != want || !strings.Contains(hint, "the password") {
 		t.Errorf("it says %v", waiting)
 	}
 	if err := runSQL(url, "ALTER ROLE "+name+" PASSWORD 'newsecret'"); err != nil {
