@@ -12,7 +12,7 @@ STRESS  ?= 2m
 SEED    ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race stress model fuzz lint fmt tidy demo bench bench-publish cross clean
+.PHONY: help build test race stress chaos model fuzz lint fmt tidy demo bench bench-publish cross clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,11 @@ race: ## The same with the race detector
 
 stress: bin/withpostgres ## Stress the bell for STRESS (2m) with SEED (the time)
 	STRESS=$(STRESS) SEED=$(SEED) bin/withpostgres go test -race -timeout 30m -count 1 -run '^TestStress' -v ./listener
+
+chaos: build ## Break everything under load, 5 minutes (FULL=1: over an hour; SCENARIOS=kill,stop SEED=7 RESULTS=docs/chaos.md)
+	@go build -o bin/chaos ./internal/chaos/cmd/chaos
+	bin/chaos -pgbell bin/pgbell $(if $(FULL),-full) $(if $(SCENARIOS),-scenarios $(SCENARIOS)) $(if $(SEED),-seed $(SEED)) \
+	  $(if $(RESULTS),-results $(RESULTS)) $(ARGS)
 
 model: ## Check listener/bell.pml, the model of the bell, whole and with each step left out
 	.ci/model

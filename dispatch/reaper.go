@@ -51,6 +51,7 @@ type reaper struct {
 // off (a two-phase commit without ring_jobs), and of a type that only others handle, whose holder then dies; jobs below the first
 // hundred priorities of their type; and all that happens while we are deaf, of types that we don't poll for.
 func (d *Dispatcher) reapLoop(ctx context.Context) {
+	defer d.reaping.release()
 	r := reaper{Dispatcher: d, suspicions: suspicions{}, calm: true}
 	due := time.Now()
 	timer := time.NewTimer(0)
@@ -69,6 +70,9 @@ func (d *Dispatcher) reapLoop(ctx context.Context) {
 		case <-timer.C:
 		}
 		next := r.look(ctx)
+		if next > reapSometimes {
+			d.reaping.release()
+		}
 		due = time.Now().Add(next)
 		timer.Reset(next)
 	}
@@ -86,11 +90,12 @@ func (r *reaper) look(ctx context.Context) time.Duration {
 			r.watch.again(now) // what the chores may have failed by must not keep jobs from being reaped
 		}
 		if ctx.Err() == nil {
-			r.database.down("look for dead workers", err)
+			r.database.down(doSurvey, err)
 		}
 		r.suspicions.blinded()
 		return reapOften
 	}
+	r.database.up(doSurvey)
 	if keepUp {
 		r.watch.again(now)
 		r.warnUnhandled(seen.prospect.unhandled)
@@ -134,7 +139,7 @@ func (r *reaper) judge(ctx context.Context, suspects []suspect) (next time.Durat
 			continue
 		}
 		if err := r.reapWorker(ctx, s, expired); err != nil && ctx.Err() == nil {
-			r.database.down("reap jobs", err)
+			r.database.down(doReap, err)
 		}
 	}
 	return next
@@ -144,11 +149,7 @@ func (d *Dispatcher) reapWorker(ctx context.Context, s suspect, expired bool) er
 	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout())
 	defer cancel()
 	if !s.dead {
-		rows, err := d.pool.Query(ctx, d.sql.markDead, s.worker, s.heartbeat)
-		if err != nil {
-			return fmt.Errorf("mark worker dead: %w", err)
-		}
-		marked, err := pgx.CollectRows(rows, pgx.RowTo[bool])
+		marked, err := queryUnder(ctx, &d.reaping, d.sql.briefly, pgx.RowTo[bool], d.sql.markDead, s.worker, s.heartbeat)
 		if err != nil {
 			return fmt.Errorf("mark worker dead: %w", err)
 		}
@@ -169,7 +170,7 @@ func (r *reaper) reapHeld(ctx context.Context, reaped []bool) (next time.Duratio
 	ctx, cancel := context.WithTimeout(ctx, r.statementTimeout())
 	defer cancel()
 	if err := r.reapBatches(ctx, r.sql.reapHeld); err != nil && ctx.Err() == nil {
-		r.database.down("reap jobs", err)
+		r.database.down(doReap, err)
 	}
 	return reapOften
 }
@@ -177,11 +178,12 @@ func (r *reaper) reapHeld(ctx context.Context, reaped []bool) (next time.Duratio
 // reapBatches repeats a reaping statement until it finds no more.
 func (d *Dispatcher) reapBatches(ctx context.Context, statement string, arguments ...any) error {
 	for {
-		again, err := queryPlain(ctx, d.pool, pgx.RowTo[bool], statement, arguments...)
+		again, err := queryUnder(ctx, &d.reaping, d.sql.plain, pgx.RowTo[bool], statement, arguments...)
 		if err != nil {
 			return fmt.Errorf("reap jobs: %w", err)
 		}
 		if len(again) == 0 {
+			d.database.up(doReap)
 			return nil
 		}
 		d.countReaped(len(again))

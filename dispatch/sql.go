@@ -1,7 +1,9 @@
 package dispatch
 
 import (
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -16,14 +18,17 @@ type statements struct {
 	saveManualLease, pauseType, ring           string
 	prospect, table, glean, prune              string
 	pruneWorkers                               string
+	plain, plainSettle, briefly                string // settings, which come before them
 }
 
-func newStatements(schema string) statements {
+// newStatements: the server ends a statement that takes longer than patience, and the connection stays. The client's own limit would
+// close it, and where the server doesn't learn of that the statement would go on waiting there.
+func newStatements(schema string, patience time.Duration) statements {
 	quoted := pgx.Identifier{schema}.Sanitize()
 	literal := func(table string) string {
 		return "'" + strings.ReplaceAll(quoted+"."+table, "'", "''") + "'::regclass"
 	}
-	in := strings.NewReplacer("{schema}", quoted, "{jobs}", literal("jobs")).Replace
+	in := strings.NewReplacer("{schema}", quoted, "{jobs}", literal("jobs"), "{patience}", strconv.FormatInt(max(patience.Milliseconds(), 1), 10)).Replace
 	return statements{
 		claim: in(claimSQL), claimMerged: in(claimMergedSQL), next: in(nextSQL), walk: in(walkSQL), walkOthers: in(walkOthersSQL),
 		complete: in(completeSQL), completeGone: in(completeGoneSQL), settle: in(settleSQL),
@@ -32,15 +37,21 @@ func newStatements(schema string) statements {
 		suspects: in(suspectsSQL), markDead: in(markDeadSQL), reapWorker: in(reapWorkerSQL), reapHeld: in(reapHeldSQL),
 		saveManualLease: in(saveManualLeaseSQL), pauseType: in(pauseTypeSQL), ring: in(ringSQL),
 		prospect: in(prospectSQL), table: in(tableSQL), glean: in(gleanSQL), prune: in(pruneSQL), pruneWorkers: in(pruneWorkersSQL),
+		plain: in(plainSQL), plainSettle: in(plainSettleSQL), briefly: in(brieflySQL),
 	}
 }
 
-// For the transaction of one statement alone: plans that follow the indexes whatever the statistics say, made once. A queue's
+// For the transaction of one statement alone: it ends by itself.
+const brieflySQL = `SELECT set_config('statement_timeout', '{patience}', true)`
+
+// For the others too: plans that follow the indexes whatever the statistics say, made once. A queue's
 // statistics are always wrong, and a plan that reads or sorts the table, or is compiled for tens of milliseconds, costs more
-// than it can gain.
+// than it can gain. A table that somebody has locked is tried again after a second, so that no server process waits for it meanwhile;
+// rows that are locked are passed over.
 const plainSQL = `SELECT set_config('jit', 'off', true), set_config('enable_seqscan', 'off', true),
   set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
-  set_config('plan_cache_mode', 'force_generic_plan', true)`
+  set_config('plan_cache_mode', 'force_generic_plan', true), set_config('statement_timeout', '{patience}', true),
+  set_config('lock_timeout', '1s', true)`
 
 // For settles too, which must not wait long for a row that somebody has locked: others of the batch aren't.
 const plainSettleSQL = plainSQL + `, set_config('lock_timeout', '200ms', true)`
@@ -305,7 +316,7 @@ const reapSQL = `, noted AS (
 UPDATE {schema}.jobs j SET
   status = CASE WHEN e.cancelled THEN 'cancelled' WHEN e.failed THEN 'failed' ELSE 'pending' END::{schema}.job_status,
   completed_at = CASE WHEN e.cancelled OR e.failed THEN now() END,
-  scheduled_for = CASE WHEN e.crashes < 2 OR e.failed OR e.cancelled THEN least(j.scheduled_for, now())
+  scheduled_for = CASE WHEN e.failed OR e.cancelled THEN j.scheduled_for WHEN e.crashes < 2 THEN least(j.scheduled_for, now())
     ELSE now() + least(interval '30 s' * 4 ^ least(e.crashes - 2, 20), interval '1 day') * (1 + random() / 4) END,
   error = e.cause || CASE
     WHEN e.failed AND e.crashes > 1 THEN format('; that was its last attempt: %s of %s ended with the death of its worker', e.crashes, e.used)

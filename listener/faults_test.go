@@ -288,6 +288,13 @@ func TestTransactionPoolerIsNamed(t *testing.T) {
 	if len(warnings) != 1 || !strings.Contains(fmt.Sprint(warnings[0]["cause"]), "transaction pooler") {
 		t.Errorf("want one warning that names the pooler: %v", warnings)
 	}
+	// No server process of the pooler listens.
+	listening := connect(t, with(t, through, "default_query_exec_mode", "exec"))
+	for range 5 {
+		if n := query[int](t, listening, `SELECT count(*) FROM pg_listening_channels()`); n != 0 {
+			t.Errorf("a LISTEN was left in the pooler")
+		}
+	}
 	// Nothing was SET on the pooler's server connections.
 	pooled := connect(t, with(t, through, "default_query_exec_mode", "exec"))
 	for setting, want := range map[string]string{"statement_timeout": "0", "lock_timeout": "0"} {

@@ -138,7 +138,7 @@ func (c *checker) checkAlone(s *story) {
 		}
 		for _, other := range c.byProcess[r.process] {
 			beside := earlier(r.to, other.to).Sub(later(r.from, other.from))
-			if other.lease != r.lease && beside > 0 && !(other.cancelled && beside <= c.letGo()) {
+			if other.lease != r.lease && beside > 0 && (!other.cancelled || beside > c.letGo()) {
 				c.breach(s, Company, "job %d, whose worker died %d times, ran for %s beside job %d", s.spec.Number, t.OldCrashes, beside, other.number)
 			}
 		}

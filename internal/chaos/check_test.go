@@ -12,8 +12,6 @@ var allowed = chaos.Allowed{Late: time.Second, Recovery: 5 * time.Second, Recove
 
 func TestCheckAcceptsWhatWentWell(t *testing.T) {
 	t.Parallel()
-	allowed := allowed
-	allowed.Late = 3 * time.Second // the job that runs alone waits
 	violations, figures := chaos.Check(&forge().Facts, allowed)
 	for _, v := range violations {
 		t.Errorf("%s: %s\n%v", v.Breach, v.Detail, v.Evidence)
@@ -158,10 +156,6 @@ func TestCheckFinds(t *testing.T) {
 			f := forge()
 			test.spoil(f)
 			slices.SortStableFunc(f.Events, func(a, b chaos.Event) int { return a.At.Compare(b.At) })
-			allowed := allowed
-			if test.want != chaos.LateStart {
-				allowed.Late = time.Minute
-			}
 			violations, figures := chaos.Check(&f.Facts, allowed)
 			if !slices.ContainsFunc(violations, func(v chaos.Violation) bool { return v.Breach == test.want }) || figures.Breach[test.want] == 0 {
 				t.Errorf("found %+v, not %q", violations, test.want)
@@ -175,8 +169,6 @@ func TestOverlapAfterAReapIsCounted(t *testing.T) {
 	f := forge()
 	ended := f.event(chaos.Ended, rerun)
 	ended.At, ended.Cancelled = at(2_750), false
-	allowed := allowed
-	allowed.Late = time.Minute
 	violations, figures := chaos.Check(&f.Facts, allowed)
 	if len(violations) != 0 || figures.Overlaps != 1 {
 		t.Errorf("%d overlaps, violations %v", figures.Overlaps, violations)
@@ -193,8 +185,6 @@ func TestClockStepsAreTakenOut(t *testing.T) {
 			f.Transitions[i].At = f.Transitions[i].At.Add(time.Hour)
 		}
 	}
-	allowed := allowed
-	allowed.Late = time.Minute
 	if violations, _ := chaos.Check(&f.Facts, allowed); len(violations) != 0 {
 		t.Errorf("violations: %v", violations)
 	}

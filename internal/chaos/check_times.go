@@ -96,10 +96,11 @@ func (c *checker) checkRecovery() {
 			if !t.reaped() || t.NewStatus != statusPending {
 				continue
 			}
-			next, fault := s.after(i), c.cause(c.workers[t.OldWorker], c.hostTime(t.At))
+			next, crashes := s.after(i)
+			fault := c.cause(c.workers[t.OldWorker], c.hostTime(t.At))
 			switch {
 			case next == nil || fault == nil:
-			case t.NewCrashes >= backsOffFrom:
+			case crashes >= backsOffFrom:
 				c.figures.BackedOff++
 			default:
 				took := next.from.Sub(fault.since())

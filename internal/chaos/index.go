@@ -225,16 +225,16 @@ func (s *story) ran(lease string) *run {
 	return nil
 }
 
-// after returns the first run that starts after the one of a lease has been taken away: the next claim's.
-func (s *story) after(change int) *run {
+// after returns the first run that starts after a change, and how many workers had died with the job by then.
+func (s *story) after(change int) (next *run, crashes int) {
 	for _, later := range s.changes[change+1:] {
 		if later.claims() {
 			if r := s.ran(later.NewLease); r != nil {
-				return r
+				return r, later.OldCrashes
 			}
 		}
 	}
-	return nil
+	return nil, 0
 }
 
 // reaped says whether a transition takes a lease from its holder.

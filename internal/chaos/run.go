@@ -16,12 +16,16 @@ import (
 type Config struct {
 	// Pgbell is the program that is tested: the path of the real binary.
 	Pgbell string
+	// Released is the first release's program. Where there is no such file, the scenario that needs it is skipped.
+	Released string
 	// Program runs Child with the arguments that are added to it.
 	Program []string
 	// Seed draws faults and jobs. The same seed draws the same ones; when each of them hits is up to the machine.
 	Seed uint64
 	// Full runs the long form.
 	Full bool
+	// Lasts is for how long each scenario strikes. Defaults to its own.
+	Lasts time.Duration
 	// Keep leaves the folders of all scenarios, and not only of those that were violated.
 	Keep bool
 }
@@ -49,7 +53,7 @@ func Run(ctx context.Context, config Config, scenario Scenario) Outcome {
 	began := time.Now()
 	name := fnv.New64a()
 	_, _ = name.Write([]byte(scenario.Name)) // never fails
-	w := &World{Scenario: scenario.withDefaults(), config: config, Random: rand.New(rand.NewPCG(config.Seed, name.Sum64()))}
+	w := &World{Scenario: scenario.withDefaults(), config: config, program: config.Pgbell, Random: rand.New(rand.NewPCG(config.Seed, name.Sum64()))}
 	outcome := Outcome{Scenario: w.Scenario}
 	facts, err := w.play(ctx)
 	if err == nil {
@@ -123,7 +127,9 @@ func (w *World) strikeUnderLoad(ctx context.Context) error {
 	if !w.Scenario.Cold {
 		warm = warm.Add(leaseTime + time.Second)
 	}
-	producing := producer{url: w.URL(), load: w.Scenario.Load, history: w.history, random: rand.New(rand.NewPCG(w.Random.Uint64(), 0)), warm: warm}
+	load := w.Scenario.Load
+	load.Poison *= max(1, int(w.lasts()/w.Scenario.Lasts))
+	producing := producer{url: w.URL(), load: load, history: w.history, random: rand.New(rand.NewPCG(w.Random.Uint64(), 0)), warm: warm}
 	var producers sync.WaitGroup
 	var producerErr error
 	producers.Go(func() { producerErr = producing.run(loading) })
@@ -136,12 +142,18 @@ func (w *World) strikeUnderLoad(ctx context.Context) error {
 	return errors.Join(err, producerErr)
 }
 
-func (w *World) strikes(ctx context.Context) error {
-	lasts := w.Scenario.Lasts
-	if w.config.Full {
-		lasts = w.Scenario.Full
+func (w *World) lasts() time.Duration {
+	switch {
+	case w.config.Lasts > 0:
+		return w.config.Lasts
+	case w.config.Full:
+		return w.Scenario.Full
 	}
-	end := time.Now().Add(lasts)
+	return w.Scenario.Lasts
+}
+
+func (w *World) strikes(ctx context.Context) error {
+	end := time.Now().Add(w.lasts())
 	for {
 		gap := w.Between(w.Scenario.Pause[0], w.Scenario.Pause[1])
 		left := time.Until(end)

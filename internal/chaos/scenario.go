@@ -31,7 +31,7 @@ type Scenario struct {
 	Strike func(ctx context.Context, w *World) error
 	// Pause between strikes, at least and at most. Defaults to 3 s and 8 s.
 	Pause [2]time.Duration
-	// Lasts is how long strikes begin; the last one is finished. Defaults to 40 s, Full to 5 min, in the long form.
+	// Lasts is how long strikes begin; the last one is finished. Defaults to 30 s, Full to 5 min, in the long form.
 	Lasts, Full time.Duration
 	// Cold: strikes begin at once, and not when the server has run for a lease time.
 	Cold    bool
@@ -74,7 +74,7 @@ func (s Skip) Error() string { return "skipped: " + s.Reason }
 func (s Scenario) withDefaults() Scenario {
 	defaultTo(&s.Sidecars, 3)
 	defaultTo(&s.Pause, [2]time.Duration{3 * time.Second, 8 * time.Second})
-	defaultTo(&s.Lasts, 40*time.Second)
+	defaultTo(&s.Lasts, 30*time.Second)
 	defaultTo(&s.Full, 5*time.Minute)
 	defaultTo(&s.Load.Rate, 25)
 	defaultTo(&s.Load.Run, 150*time.Millisecond)
@@ -93,7 +93,7 @@ func defaultTo[T comparable](value *T, otherwise T) {
 // Scenarios are all that there are, the one that takes longest first.
 func Scenarios() []Scenario {
 	var all []Scenario
-	for _, some := range [][]Scenario{processScenarios, faultScenarios} {
+	for _, some := range [][]Scenario{processScenarios, faultScenarios, upgradeScenarios} {
 		all = append(all, some...)
 	}
 	return append([]Scenario{mixed(all)}, all...)

@@ -28,12 +28,12 @@ var processScenarios = []Scenario{
 	},
 	{
 		Name: "stop", Title: "a sidecar is stopped (SIGSTOP) for longer than its lease, and goes on", Mixed: true,
-		Load: Load{Run: 300 * time.Millisecond}, Strike: stopForLong, Lasts: 50 * time.Second,
+		Load: Load{Run: 300 * time.Millisecond}, Strike: stopForLong, Cold: true, Lasts: 45 * time.Second,
 		Allowed: Allowed{Recovery: leaseTime + 5*time.Second, Late: leaseTime + 6*time.Second},
 	},
 	{
 		Name: "pause", Title: "a sidecar is stopped for less than its lease: nothing is taken from it", Mixed: true,
-		Strike: stopForShort, Allowed: Allowed{Late: 10 * time.Second},
+		Strike: stopForShort, Cold: true, Allowed: Allowed{Late: 10 * time.Second},
 	},
 	{
 		Name: "term", Title: "SIGTERM storms: some or all sidecars end and come back, again and again", Mixed: true,
@@ -41,11 +41,11 @@ var processScenarios = []Scenario{
 	},
 	{
 		Name: "rolling", Title: "ten sidecars restarted in turn", Sidecars: 10, Load: Load{Rate: 50},
-		Strike: restartInTurn, Allowed: Allowed{Late: 2 * time.Second},
+		Strike: restartInTurn, Cold: true, Allowed: Allowed{Late: 2 * time.Second},
 	},
 	{
 		Name: "endpoint", Title: "the webhooks' endpoint is killed, and comes back after 1 to 4 s", Mixed: true,
-		Strike: killEndpoint, Allowed: Allowed{Late: 12 * time.Second},
+		Strike: killEndpoint, Cold: true, Allowed: Allowed{Late: 12 * time.Second},
 	},
 	{
 		Name: "poison", Title: "jobs that kill their sidecar, among others, with a supervisor", Supervised: true,

@@ -37,6 +37,7 @@ type World struct {
 	offset time.Duration   // that it was set to
 
 	config  Config
+	program string // that sidecars are started with
 	history *History
 	folder  string
 	appAddr string

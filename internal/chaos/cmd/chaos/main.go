@@ -36,10 +36,12 @@ func run(ctx context.Context, args []string, out io.Writer) (ok bool, err error)
 	var config chaos.Config
 	flags := flag.NewFlagSet("chaos", flag.ContinueOnError)
 	flags.StringVar(&config.Pgbell, "pgbell", "bin/pgbell", "the program to test")
+	flags.StringVar(&config.Released, "released", "bin/pgbell-0.1.0", "the first release, for the scenario upgrade")
 	flags.Uint64Var(&config.Seed, "seed", 0, "draws faults and jobs; 0: the time")
 	flags.BoolVar(&config.Full, "full", false, "the long form: some minutes a scenario, mixed faults for an hour")
 	flags.BoolVar(&config.Keep, "keep", false, "keep the folders of all scenarios")
-	parallel := flags.Int("parallel", 4, "scenarios at a time")
+	flags.DurationVar(&config.Lasts, "lasts", 0, "how long each scenario strikes; its own time if 0")
+	parallel := flags.Int("parallel", 6, "scenarios at a time")
 	names := flags.String("scenarios", "", "names, separated by commas; all if empty")
 	results := flags.String("results", "", "write the table of results to this file")
 	if err := flags.Parse(args); err != nil {
@@ -48,8 +50,10 @@ func run(ctx context.Context, args []string, out io.Writer) (ok bool, err error)
 	if config.Seed == 0 {
 		config.Seed = uint64(time.Now().UnixNano())
 	}
-	if config.Pgbell, err = filepath.Abs(config.Pgbell); err != nil {
-		return false, fmt.Errorf("find %s: %w", config.Pgbell, err)
+	for _, program := range []*string{&config.Pgbell, &config.Released} {
+		if *program, err = filepath.Abs(*program); err != nil {
+			return false, fmt.Errorf("find %s: %w", *program, err)
+		}
 	}
 	self, err := os.Executable()
 	if err != nil {
