@@ -204,15 +204,14 @@ func (x *index) cutOff(from time.Time) time.Time {
 // hostTime of a time by the database's clock. Steps are by more than a scenario lasts, so that no two offsets explain it, save
 // for the moment of the step itself.
 func (x *index) hostTime(at time.Time) time.Time {
-	var offset time.Duration
-	from := time.Time{}
-	for _, event := range x.clocks {
-		if host := at.Add(-offset); !host.Before(from) && host.Before(event.At) {
+	until := farFuture
+	for _, event := range slices.Backward(x.clocks) {
+		if host := at.Add(-event.Offset); !host.Before(event.At) && host.Before(until) {
 			return host
 		}
-		offset, from = event.Offset, event.At
+		until = event.At
 	}
-	return at.Add(-offset)
+	return at
 }
 
 // ran returns the run of a lease; nil if its handler never saw it.

@@ -13,6 +13,8 @@ import (
 
 const (
 	insertTimeout = 10 * time.Second
+	// lightBatch is how many light jobs a transaction has, for rates that one connection can't reach one by one.
+	lightBatch = 10
 	// manyAttempts are more than a job of a scenario can lose by crashes.
 	manyAttempts = 25
 	// poisonEvery so many jobs there is one that kills its sidecar.
@@ -55,7 +57,9 @@ func (p *producer) run(ctx context.Context) error {
 // draw makes the jobs of one transaction: most have one.
 func (p *producer) draw() []Spec {
 	n := 1
-	if p.random.IntN(4) == 0 {
+	if p.load.Light {
+		n = lightBatch
+	} else if p.random.IntN(4) == 0 {
 		n = 2 + p.random.IntN(9)
 	}
 	specs := make([]Spec, n)

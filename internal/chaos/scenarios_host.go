@@ -59,14 +59,22 @@ func mountDisk(ctx context.Context, w *World) error {
 	return nil
 }
 
-// fillDisk fills it until nothing more goes in. Postgres may bear that, or end: then it is started again, as a supervisor does.
+// fillDisk fills it until nothing more goes in. Where only tables can't grow, statements fail; mostly a stranger
+// needs more of the log, too, which Postgres doesn't survive: it is started again then, as a supervisor does.
 func fillDisk(ctx context.Context, w *World) error {
 	ballast := filepath.Join(w.folder, diskPlace, "ballast")
+	what, flood := "disk full", w.Random.IntN(3) > 0
+	if flood {
+		what = "disk full, and no room for WAL"
+	}
 	until := time.Now().Add(w.Between(2*time.Second, 8*time.Second))
-	return w.hold(ctx, Fault{What: "disk full", Aftermath: comeBack, FromEnd: true}, func() error {
+	return w.hold(ctx, Fault{What: what, Aftermath: comeBack, FromEnd: true}, func() error {
 		for time.Now().Before(until) {
 			if err := fill(ballast); err != nil {
 				return err
+			}
+			if flood {
+				w.floodWAL(ctx)
 			}
 			if err := pause(ctx, 100*time.Millisecond); err != nil { // then Postgres may have given something back
 				return err
@@ -74,6 +82,20 @@ func fillDisk(ctx context.Context, w *World) error {
 		}
 		return nil
 	}, 0, func() error { return errors.Join(os.Remove(ballast), w.awaitServer(ctx)) })
+}
+
+// floodWAL writes WAL until Postgres refuses, or is down already, as it is meant to be.
+func (w *World) floodWAL(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	conn, closed, err := w.control(ctx)
+	if err != nil {
+		return
+	}
+	defer closed()
+	for err == nil {
+		_, err = conn.Exec(ctx, floodWALSQL)
+	}
 }
 
 // fill appends to a file until there is no room.

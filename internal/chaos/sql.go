@@ -71,3 +71,5 @@ WHERE backend_type = 'client backend' AND application_name <> 'chaos' ORDER BY r
 const lockRowsSQL = `SELECT FROM jobs WHERE status IN ('pending', 'processing') LIMIT 10 FOR UPDATE`
 
 const lockTableSQL = `LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE`
+
+const floodWALSQL = `SELECT pg_logical_emit_message(false, 'chaos', repeat('x', 4000000))`
