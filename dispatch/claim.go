@@ -40,8 +40,8 @@ func (d *Dispatcher) claim(ctx, jobs context.Context, w wants) (claimed, error) 
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.statementTimeout())
 	defer cancel()
-	d.claiming.Lock()
-	defer d.claiming.Unlock()
+	d.claiming <- struct{}{}
+	defer func() { <-d.claiming }()
 
 	sent := time.Now()
 	d.claimedAt = sent
@@ -57,7 +57,7 @@ func (d *Dispatcher) claim(ctx, jobs context.Context, w wants) (claimed, error) 
 		arguments = append(arguments, by.types, by.most, by.others, w.any)
 	}
 	batch := &pgx.Batch{}
-	batch.Queue(plainSQL)
+	batch.Queue(d.sql.plain)
 	found := make([]*attempt, 0, min(most, 64))
 	batch.Queue(statement, arguments...).Query(func(rows pgx.Rows) error {
 		for rows.Next() {
@@ -69,11 +69,11 @@ func (d *Dispatcher) claim(ctx, jobs context.Context, w wants) (claimed, error) 
 		}
 		return rows.Err()
 	})
-	if err := d.sendClaim(ctx, batch); err != nil {
+	if err := d.claims.send(ctx, batch); err != nil {
 		d.suspect(time.Now())
 		return claimed{}, fmt.Errorf("claim jobs: %w", err)
 	}
-	d.database.up()
+	d.database.up(DoingClaim)
 	d.readyOnce.Do(func() { close(d.ready) })
 	d.metrics.claim(len(found), most, time.Since(sent))
 	if len(found) > 0 && renew {
@@ -98,31 +98,6 @@ func (d *Dispatcher) claim(ctx, jobs context.Context, w wants) (claimed, error) 
 	return got, nil
 }
 
-// sendClaim sends claims over one connection that is kept for them, so that a lone one meets a server process that has made
-// the same one before, and needn't wait for a connection behind settles.
-func (d *Dispatcher) sendClaim(ctx context.Context, batch *pgx.Batch) error {
-	if d.claimConn == nil {
-		conn, err := d.pool.Acquire(ctx)
-		if err != nil {
-			return err
-		}
-		d.claimConn = conn
-	}
-	err := d.claimConn.SendBatch(ctx, batch).Close()
-	if err != nil {
-		d.releaseClaimConn()
-	}
-	return err
-}
-
-// releaseClaimConn gives the connection of the claims back to the pool, which closes it if it is broken.
-func (d *Dispatcher) releaseClaimConn() {
-	if d.claimConn != nil {
-		d.claimConn.Release()
-		d.claimConn = nil
-	}
-}
-
 // nextDue returns how long it is until the next job is due, of the levels that are known; not positive if one has become due
 // since the last claim, which took all that were.
 func (d *Dispatcher) nextDue(ctx context.Context, w wants) (time.Duration, error) {
@@ -133,7 +108,7 @@ func (d *Dispatcher) nextDue(ctx context.Context, w wants) (time.Duration, error
 	}
 	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout())
 	defer cancel()
-	found, err := queryPlain(ctx, d.pool, pgx.RowTo[*float64], d.sql.next, by.levelTypes, by.priorities,
+	found, err := queryUnder(ctx, &d.claims, d.sql.plain, pgx.RowTo[*float64], d.sql.next, by.levelTypes, by.priorities,
 		time.Since(d.claimedAt).Seconds())
 	if err != nil {
 		return 0, fmt.Errorf("look for due jobs: %w", err)

@@ -22,7 +22,7 @@ func TestNoClaimAfterShutdown(t *testing.T) {
 	if !d.register(t.Context()) {
 		t.Fatal("not registered")
 	}
-	t.Cleanup(d.releaseClaimConn)
+	t.Cleanup(d.claims.release)
 	conn := connect(t, url)
 	run(t, conn, `INSERT INTO jobs (type) VALUES ('job')`)
 	done, cancel := context.WithCancel(t.Context())

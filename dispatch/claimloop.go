@@ -21,11 +21,11 @@ const (
 
 // claimLoop claims and starts jobs until ctx is done. jobs is the context that they run under; it is never done.
 func (d *Dispatcher) claimLoop(ctx, jobs context.Context) {
-	defer d.releaseClaimConn()
+	defer d.claims.release()
 	failed := newPause(50*time.Millisecond, time.Second)
 	for ctx.Err() == nil {
 		if err := d.turn(ctx, jobs); err != nil && ctx.Err() == nil {
-			d.database.down("claim jobs", err)
+			d.database.down(DoingClaim, err)
 			d.levels.asked = true
 			failed.wait(ctx, nil)
 			continue

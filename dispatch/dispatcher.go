@@ -19,7 +19,6 @@ const SchemaVersion = 3
 
 // Dispatcher claims due jobs, runs them and settles them. See the package comment for what it promises.
 type Dispatcher struct {
-	pool     *pgxpool.Pool
 	config   Config
 	log      zerolog.Logger
 	sql      statements
@@ -32,14 +31,17 @@ type Dispatcher struct {
 	walk     walk
 	database database
 
+	// The pool, divided. Each kept connection is of its loop alone.
+	claims, beats, reaping keptConn
+	shared                 shared
+
 	// Of claimLoop alone.
 	levels    *levels
-	draining  bool          // the last claim left jobs behind
-	claimedAt time.Time     // when the last claim was sent
-	claimConn *pgxpool.Conn // nil until the first claim, and after one that failed
-	passed    *pause        // between tries of jobs that others have locked
-	wake      wake          // how it was woken, until the next claim
-	left      leftOut       // what this turn left out for want of room
+	draining  bool      // the last claim left jobs behind
+	claimedAt time.Time // when the last claim was sent
+	passed    *pause    // between tries of jobs that others have locked
+	wake      wake      // how it was woken, until the next claim
+	left      leftOut   // what this turn left out for want of room
 	shy       shyness
 	alone     solitude
 
@@ -49,33 +51,36 @@ type Dispatcher struct {
 	crew        crew
 	reaperNudge nudge
 
-	claiming    sync.Mutex   // held while a claim is under way, and while what it led to is compared with the database
-	worker      atomic.Int32 // our number in job_workers
-	others      atomic.Int32 // other workers alive, as of the last heartbeat
-	lastBeat    atomic.Int64 // when the last heartbeat that arrived was sent: nanoseconds on epoch's monotonic clock
-	suspectTill atomic.Int64 // until when claims may turn up whose answer was lost; the same clock
-	compared    time.Time    // by heartbeatLoop alone: when our leases were last compared with the database's
+	claiming    chan struct{} // holds a token while a claim is under way, and while what it led to is compared with the database
+	worker      atomic.Int32  // our number in job_workers
+	others      atomic.Int32  // other workers alive, as of the last heartbeat
+	lastBeat    atomic.Int64  // when the last heartbeat that arrived was sent: nanoseconds on epoch's monotonic clock
+	suspectTill atomic.Int64  // until when claims may turn up whose answer was lost; the same clock
+	compared    time.Time     // by heartbeatLoop alone: when our leases were last compared with the database's
 	epoch       time.Time
 	beatNow     nudge // heartbeat at once
 	busy        nudge // a worker that held no jobs holds some
 }
 
-// New returns a Dispatcher that works through pool and does nothing before Run. The pool needs at least four connections.
-// All mistakes in config are reported at once.
+// New returns a Dispatcher that works through pool and does nothing before Run. Of the pool's connections, four at least, it keeps
+// three for claims, heartbeats and the reaper, so that no other statement has these wait; where others use the pool too, it should
+// have as many more. All mistakes in config are reported at once.
 func New(pool *pgxpool.Pool, config Config) (*Dispatcher, error) {
 	config, err := config.withDefaults()
 	if pool == nil {
 		err = errors.Join(errors.New("no pool"), err)
-	} else if most := pool.Config().MaxConns; most < 4 {
-		err = errors.Join(fmt.Errorf("the pool must have room for at least 4 connections, it has %d", most), err)
+	} else if most := pool.Config().MaxConns; most < leastConns {
+		err = errors.Join(fmt.Errorf("the pool must have room for at least %d connections, it has %d", leastConns, most), err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("configure dispatcher: %w", err)
 	}
 	log := config.Logger.With().Str("component", "dispatch").Logger()
-	metrics := newMetrics()
+	metrics, scarce := newMetrics(), &scarcity{}
 	d := &Dispatcher{
-		pool: pool, config: config, log: log, sql: newStatements(config.Schema), bell: config.Bell,
+		config: config, log: log, bell: config.Bell,
+		claims: keptConn{pool: pool, scarcity: scarce}, beats: keptConn{pool: pool, scarcity: scarce},
+		reaping: keptConn{pool: pool, scarcity: scarce}, shared: newShared(pool, scarce),
 		metrics: metrics, lanes: newLanes(config, metrics), settler: newSettler(),
 		attempts:    attempts{byLease: map[pgtype.UUID]*attempt{}},
 		database:    database{log: log},
@@ -86,10 +91,13 @@ func New(pool *pgxpool.Pool, config Config) (*Dispatcher, error) {
 		reaperNudge: newNudge(),
 		levels:      newLevels(config.Types),
 		passed:      newPause(5*time.Millisecond, time.Second),
+		claiming:    make(chan struct{}, 1),
 		beatNow:     newNudge(),
 		busy:        newNudge(),
 		alone:       solitude{wait: minSolitudeWait},
 	}
+	// The server ends a statement before the client gives it up.
+	d.sql = newStatements(config.Schema, d.statementTimeout()*4/5)
 	d.crew.run = d.run
 	metrics.observe(d.lanes)
 	return d, nil
@@ -97,6 +105,9 @@ func New(pool *pgxpool.Pool, config Config) (*Dispatcher, error) {
 
 // Ready is closed when the first claim was made.
 func (d *Dispatcher) Ready() <-chan struct{} { return d.ready }
+
+// Failing returns which statements fail at present, in order. They are tried again until they succeed.
+func (d *Dispatcher) Failing() []Failure { return d.database.now() }
 
 // Collector returns the Dispatcher's metrics, for the caller to register.
 func (d *Dispatcher) Collector() prometheus.Collector { return d.metrics }
@@ -108,6 +119,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	if d.started.Swap(true) {
 		return errors.New("run dispatcher: it was run before")
 	}
+	defer d.beats.release()
 	if !d.register(ctx) {
 		return nil
 	}

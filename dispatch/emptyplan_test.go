@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -17,9 +18,9 @@ func TestPlansOfAnEmptyTableHold(t *testing.T) {
 	conn := connect(t, pgtest.Migrated(t))
 	run(t, conn, `ALTER TABLE jobs SET (autovacuum_enabled = off)`)
 	run(t, conn, `INSERT INTO job_workers (name, version, schema_version, concurrency, types, lease_time, dead_after) VALUES ('', '', 1, 1, '{mine}', '1 h', '1 s')`)
-	run(t, conn, plainSQL)
-	run(t, conn, strings.ReplaceAll(plainSQL, "true)", "false)"))
-	sql := newStatements("public")
+	sql := newStatements("public", time.Second)
+	run(t, conn, sql.plain)
+	run(t, conn, strings.ReplaceAll(sql.plain, "true)", "false)"))
 	const levels = `'{mine,mine}', '{1,0}', '{-infinity,-infinity}', '{00000000-0000-0000-0000-000000000000,00000000-0000-0000-0000-000000000000}'`
 	const nobody = `'{00000000-0000-0000-0000-000000000000}', '{00000000-0000-0000-0000-000000000000}'`
 	hot := []struct{ name, statement, arguments string }{

@@ -16,6 +16,9 @@ import (
 // idleBeat is how often a worker that holds no jobs heartbeats: nobody judges it by that, but its row stays alive.
 const idleBeat = time.Minute
 
+// compareAgain after a comparison that failed.
+const compareAgain = time.Second
+
 // beatAgain after a heartbeat that did not arrive.
 const beatAgain = 250 * time.Millisecond
 
@@ -25,10 +28,10 @@ func (d *Dispatcher) register(ctx context.Context) bool {
 	for ctx.Err() == nil {
 		err := d.tryRegister(ctx)
 		if err == nil {
-			d.database.up()
+			d.database.up(doRegister)
 			return true
 		}
-		d.database.down("register this worker", err)
+		d.database.down(doRegister, err)
 		again.wait(ctx, nil)
 	}
 	return false
@@ -38,20 +41,21 @@ func (d *Dispatcher) tryRegister(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout())
 	defer cancel()
 	sent := time.Now()
-	var worker, others int32
 	types := slices.Sorted(maps.Keys(d.config.Types))
-	if err := d.pool.QueryRow(ctx, d.sql.register, d.config.Name, d.config.Version, SchemaVersion, d.config.Concurrency, types,
-		d.config.LeaseTime.Seconds(), d.config.DeadAfter.Seconds()).Scan(&worker, &others); err != nil {
+	type row struct{ Worker, Others int32 }
+	registered, err := queryUnder(ctx, &d.beats, d.sql.briefly, pgx.RowToStructByPos[row], d.sql.register, d.config.Name, d.config.Version,
+		SchemaVersion, d.config.Concurrency, types, d.config.LeaseTime.Seconds(), d.config.DeadAfter.Seconds())
+	if err != nil {
 		return fmt.Errorf("register worker: %w", err)
 	}
-	if _, err := d.pool.Exec(ctx, d.sql.saveManualLease, fmt.Sprintf("%f seconds", d.config.ManualLease.Seconds())); err != nil {
+	if _, err := execUnder(ctx, &d.beats, d.sql.briefly, d.sql.saveManualLease, fmt.Sprintf("%f seconds", d.config.ManualLease.Seconds())); err != nil {
 		return fmt.Errorf("save manual_lease: %w", err)
 	}
-	if _, err := d.pool.Exec(ctx, d.sql.ring); err != nil {
+	if _, err := execUnder(ctx, &d.beats, d.sql.briefly, d.sql.ring); err != nil {
 		return fmt.Errorf("ring: %w", err)
 	}
-	d.worker.Store(worker)
-	d.others.Store(others)
+	d.worker.Store(registered[0].Worker)
+	d.others.Store(registered[0].Others)
 	d.beaten(sent)
 	return nil
 }
@@ -59,7 +63,7 @@ func (d *Dispatcher) tryRegister(ctx context.Context) error {
 func (d *Dispatcher) unregister(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout())
 	defer cancel()
-	if _, err := d.pool.Exec(ctx, d.sql.unregister, d.worker.Load()); err != nil {
+	if _, err := execUnder(ctx, &d.beats, d.sql.briefly, d.sql.unregister, d.worker.Load()); err != nil {
 		d.log.Warn().Err(err).Msg("unregister worker")
 	}
 }
@@ -119,11 +123,13 @@ func (d *Dispatcher) heartbeatLoop(ctx context.Context) {
 			timer.Reset(min(left, d.glance()))
 			continue
 		}
-		err, next := d.beat(ctx, asked), time.Duration(0)
+		err, next := d.beat(ctx), time.Duration(0)
 		switch {
 		case err == nil:
-			d.database.up()
-			next = d.nextBeat()
+			d.database.up(doHeartbeat)
+			if next = d.nextBeat(); !d.keepComparing(ctx, asked) {
+				next = min(next, compareAgain)
+			}
 		case errors.Is(err, ErrLeaseLost):
 			d.log.Error().Int32("worker_id", d.worker.Load()).Msg("this worker was declared dead: its jobs are cancelled, and it starts anew")
 			d.attempts.cancelAll(ErrLeaseLost)
@@ -134,11 +140,14 @@ func (d *Dispatcher) heartbeatLoop(ctx context.Context) {
 			}
 			present, stop = d.announce(ctx)
 		case ctx.Err() == nil:
-			d.database.down("heartbeat", err)
+			d.database.down(doHeartbeat, err)
 			if d.leaseLeft() <= d.leaseMargin() {
 				d.attempts.cancelAll(ErrLeaseEnding)
 			}
 			next = beatAgain
+		}
+		if next >= idleBeat {
+			d.beats.release()
 		}
 		due = time.Now().Add(next)
 		timer.Reset(min(next, d.glance()))
@@ -181,35 +190,54 @@ func (d *Dispatcher) glance() time.Duration {
 	return min(d.config.LeaseTime, d.config.DeadAfter) / 3
 }
 
-// beat heartbeats, and compares now and then, when asked to, and while something may be amiss.
-func (d *Dispatcher) beat(ctx context.Context, asked bool) error {
+func (d *Dispatcher) beat(ctx context.Context) error {
 	// Given up in time to cancel our jobs before the lease ends.
 	limit := min(max(d.leaseLeft()-d.leaseMargin(), time.Second), d.statementTimeout())
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	sent := time.Now()
-	var others int32
-	err := d.pool.QueryRow(ctx, d.sql.beat, d.worker.Load()).Scan(&others)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return ErrLeaseLost
-	}
+	others, err := queryUnder(ctx, &d.beats, d.sql.briefly, pgx.RowTo[int32], d.sql.beat, d.worker.Load())
 	if err != nil {
 		return fmt.Errorf("heartbeat: %w", err)
 	}
+	if len(others) == 0 {
+		return ErrLeaseLost
+	}
 	d.beaten(sent)
-	d.others.Store(others)
+	d.others.Store(others[0])
+	return nil
+}
+
+// keepComparing compares now and then, when asked to, and while something may be amiss. It returns false if that failed: the heartbeat
+// before it counts all the same.
+func (d *Dispatcher) keepComparing(ctx context.Context, asked bool) bool {
 	if time.Since(d.compared) < d.config.LeaseTime/3 && !asked && !d.suspicious() {
-		return nil
+		return true
+	}
+	// Given up in time for the next heartbeat.
+	limited, cancel := context.WithTimeout(ctx, d.config.LeaseTime/6)
+	defer cancel()
+	if err := d.compare(limited); err != nil {
+		if ctx.Err() == nil {
+			d.database.down(doCompare, err)
+		}
+		d.compared = time.Time{}
+		return false
 	}
 	d.compared = time.Now()
-	return d.compare(ctx)
+	d.database.up(doCompare)
+	return true
 }
 
 // compare cancels jobs that the database no longer holds for us and those whose cancel was asked for, and gives back jobs
 // that it holds for us without our knowing: their claim was committed, but its answer never came.
 func (d *Dispatcher) compare(ctx context.Context) error {
-	d.claiming.Lock() // or a claim's rows would be there and not yet here
-	defer d.claiming.Unlock()
+	select {
+	case d.claiming <- struct{}{}: // or a claim's rows would be there and not yet here
+		defer func() { <-d.claiming }()
+	case <-ctx.Done():
+		return fmt.Errorf("wait for a claim: %w", ctx.Err())
+	}
 	here := d.attempts.all()
 	if len(here) == 0 && !d.suspicious() {
 		return nil
@@ -218,7 +246,7 @@ func (d *Dispatcher) compare(ctx context.Context) error {
 		ID, Lease pgtype.UUID
 		Cancelled bool
 	}
-	rows, err := queryPlain(ctx, d.pool, pgx.RowToStructByPos[row], d.sql.held, d.worker.Load())
+	rows, err := queryUnder(ctx, &d.beats, d.sql.plain, pgx.RowToStructByPos[row], d.sql.held, d.worker.Load())
 	if err != nil {
 		return fmt.Errorf("read own leases: %w", err)
 	}
@@ -245,7 +273,7 @@ func (d *Dispatcher) compare(ctx context.Context) error {
 		return nil
 	}
 	d.log.Warn().Int("jobs", len(lostIDs)).Msg("giving back jobs of a claim whose answer was lost")
-	if _, err := d.pool.Exec(ctx, d.sql.release, lostIDs, lostLeases); err != nil {
+	if _, err := execUnder(ctx, &d.beats, d.sql.plain, d.sql.release, lostIDs, lostLeases); err != nil {
 		return fmt.Errorf("give back jobs: %w", err)
 	}
 	return nil

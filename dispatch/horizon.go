@@ -93,7 +93,7 @@ type Querier interface {
 // only that they are in a transaction.
 func Horizon(ctx context.Context, conn Querier, schema string) (HorizonReport, error) {
 	var report HorizonReport
-	rows, err := conn.Query(ctx, newStatements(schema).table, 0)
+	rows, err := conn.Query(ctx, newStatements(schema, 0).table, 0)
 	if err != nil {
 		return report, fmt.Errorf("read state of jobs: %w", err)
 	}

@@ -189,7 +189,7 @@ func claimBuffersAt(t *testing.T, conn *pgx.Conn, due, id string) (buffers int) 
 		t.Fatal(err)
 	}
 	defer func() { _ = tx.Rollback(t.Context()) }()
-	for _, step := range []string{plainSQL, `PREPARE hot AS ` + newStatements("public").claim} {
+	for _, step := range []string{newStatements("public", time.Minute).plain, `PREPARE hot AS ` + newStatements("public", time.Second).claim} {
 		if _, err := tx.Exec(t.Context(), step); err != nil {
 			t.Fatal(err)
 		}

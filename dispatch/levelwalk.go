@@ -102,7 +102,7 @@ func (d *Dispatcher) walkOthers(ctx context.Context, w wants, t *tour) (time.Dur
 func (d *Dispatcher) heads(ctx context.Context, statement string, arguments ...any) ([]head, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout())
 	defer cancel()
-	heads, err := queryPlain(ctx, d.pool, func(row pgx.CollectableRow) (h head, err error) {
+	heads, err := queryUnder(ctx, &d.claims, d.sql.plain, func(row pgx.CollectableRow) (h head, err error) {
 		var in float64
 		err = row.Scan(&h.jobType, &h.priority, &h.due, &h.id, &in)
 		h.in = seconds(in)

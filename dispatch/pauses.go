@@ -42,7 +42,7 @@ func (d *Dispatcher) pauseLoop(ctx context.Context) {
 		}
 		for jobType, reason := range d.pauses.take() {
 			if err := d.pauseType(ctx, jobType, reason); err != nil {
-				d.database.down("pause type", err)
+				d.database.down(doPause, err)
 				d.pauses.add(jobType, reason)
 				if !sleep(ctx, time.Second) {
 					return
@@ -55,9 +55,10 @@ func (d *Dispatcher) pauseLoop(ctx context.Context) {
 func (d *Dispatcher) pauseType(ctx context.Context, jobType, reason string) error {
 	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout())
 	defer cancel()
-	if _, err := d.pool.Exec(ctx, d.sql.pauseType, jobType, reason); err != nil {
+	if _, err := execUnder(ctx, d.shared, d.sql.plain, d.sql.pauseType, jobType, reason); err != nil {
 		return fmt.Errorf("pause type: %w", err)
 	}
+	d.database.up(doPause)
 	d.log.Error().Str("type", jobType).Str("error", reason).
 		Msg("type paused, its handler wants no more of its jobs: SELECT resume_type(...) resumes it")
 	return nil

@@ -52,8 +52,10 @@ func (d *Dispatcher) pruneLoop(ctx context.Context) {
 				continue
 			}
 			known.fit(seen)
-			if err := d.prune(ctx, known); err != nil && ctx.Err() == nil {
-				d.database.down("prune finished jobs", err)
+			if err := d.prune(ctx, known); err == nil {
+				d.database.up(doPrune)
+			} else if ctx.Err() == nil {
+				d.database.down(doPrune, err)
 			}
 		}
 	}
@@ -113,11 +115,20 @@ func (d *Dispatcher) pruneRange(ctx context.Context, first int64) (deleted int, 
 	return deleted, ripe, nil
 }
 
+type gleaned struct {
+	Found int
+	Next  *float64 // seconds
+}
+
 // glean counts what is ripe in some pages, and adapts how many pages the next step reads.
 func (d *Dispatcher) glean(ctx context.Context, from, to int64) (found int, ripe time.Duration, err error) {
 	var next *float64
 	took, err := d.paced(ctx, func(ctx context.Context) error {
-		return d.pool.QueryRow(ctx, d.sql.glean, d.ages(from, to)...).Scan(&found, &next)
+		seen, err := queryUnder(ctx, d.shared, d.sql.briefly, pgx.RowToStructByPos[gleaned], d.sql.glean, d.ages(from, to)...)
+		if err == nil {
+			found, next = seen[0].Found, seen[0].Next
+		}
+		return err
 	})
 	if err != nil {
 		return 0, 0, fmt.Errorf("look for jobs to prune: %w", err)
@@ -136,7 +147,7 @@ func (d *Dispatcher) glean(ctx context.Context, from, to int64) (found int, ripe
 
 func (d *Dispatcher) pruneStep(ctx context.Context, from, to int64) (deleted int, err error) {
 	_, err = d.paced(ctx, func(ctx context.Context) error {
-		found, err := queryPlain(ctx, d.pool, pgx.RowTo[int], d.sql.prune, append(d.ages(from, to), pruneBatch)...)
+		found, err := queryUnder(ctx, d.shared, d.sql.plain, pgx.RowTo[int], d.sql.prune, append(d.ages(from, to), pruneBatch)...)
 		if err == nil {
 			deleted = found[0]
 		}

@@ -15,33 +15,27 @@ const (
 	reapSeldom    = time.Minute     // otherwise
 )
 
-// suspicion is what the reaper remembers of a worker whose presence it missed.
-type suspicion struct {
-	since     time.Time // of the first look that missed it, by our clock
-	heartbeat time.Time // then, by the database's
-}
-
 // suspect is a worker that holds jobs, as one look saw it.
 type suspect struct {
 	worker    int32
-	heartbeat time.Time
+	heartbeat time.Time     // by the database's clock
 	dead      bool          // was declared so before
-	expired   bool          // no heartbeat for a lease time
+	leaseTime time.Duration // without a heartbeat: then it is dead
 	deadAfter time.Duration // of missing presence
-	absent    bool
+	absent    bool          // its presence is missing
 }
 
 // reaper is the state of reapLoop.
 type reaper struct {
 	*Dispatcher
-	suspicions map[int32]suspicion
+	suspicions suspicions
 	calm       bool // nobody held jobs at the last look
 	watch      watch
 }
 
 // reapLoop gives the jobs of dead workers back, until ctx is done. It runs in every sidecar and needs no leader: the
-// worker's row is locked, and looked at again, before anything is taken from it. A worker is dead when its heartbeat is older
-// than its lease time, or when its presence was missing at each look for its dead_after and no heartbeat came meanwhile.
+// worker's row is locked, and looked at again, before anything is taken from it. A worker is dead when no heartbeat of it has
+// come for its lease time, or when its presence was missing at each look for its dead_after and no heartbeat came meanwhile.
 //
 // It looks each second or so while others hold jobs, more often while one of them is missing, and within a second of a
 // nudge: after rings and claims of our own. Where a look finds that nobody else holds jobs, it also finds when somebody may:
@@ -57,7 +51,8 @@ type reaper struct {
 // off (a two-phase commit without ring_jobs), and of a type that only others handle, whose holder then dies; jobs below the first
 // hundred priorities of their type; and all that happens while we are deaf, of types that we don't poll for.
 func (d *Dispatcher) reapLoop(ctx context.Context) {
-	r := reaper{Dispatcher: d, suspicions: map[int32]suspicion{}, calm: true}
+	defer d.reaping.release()
+	r := reaper{Dispatcher: d, suspicions: suspicions{}, calm: true}
 	due := time.Now()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -75,6 +70,9 @@ func (d *Dispatcher) reapLoop(ctx context.Context) {
 		case <-timer.C:
 		}
 		next := r.look(ctx)
+		if next > reapSometimes {
+			d.reaping.release()
+		}
 		due = time.Now().Add(next)
 		timer.Reset(next)
 	}
@@ -92,11 +90,12 @@ func (r *reaper) look(ctx context.Context) time.Duration {
 			r.watch.again(now) // what the chores may have failed by must not keep jobs from being reaped
 		}
 		if ctx.Err() == nil {
-			r.database.down("look for dead workers", err)
+			r.database.down(doSurvey, err)
 		}
-		clear(r.suspicions) // what was missed while the database was out of reach proves nothing
+		r.suspicions.blinded()
 		return reapOften
 	}
+	r.database.up(doSurvey)
 	if keepUp {
 		r.watch.again(now)
 		r.warnUnhandled(seen.prospect.unhandled)
@@ -127,47 +126,37 @@ func (r *reaper) look(ctx context.Context) time.Duration {
 func (r *reaper) judge(ctx context.Context, suspects []suspect) (next time.Duration) {
 	next = reapSeldom
 	now := time.Now()
-	missing := map[int32]suspicion{}
+	r.suspicions.keep(suspects)
 	for _, s := range suspects {
+		known := r.suspicions.note(s, now)
+		left, expired := known.verdictIn(s, now)
 		next = min(next, reapOften)
-		if s.absent && !s.dead && !s.expired {
-			first, again := r.suspicions[s.worker]
-			if !again || !first.heartbeat.Equal(s.heartbeat) {
-				first = suspicion{since: now, heartbeat: s.heartbeat}
-			}
-			missing[s.worker] = first
+		if !known.absent.IsZero() {
 			next = min(next, max(s.deadAfter/3, 50*time.Millisecond))
-			if left := s.deadAfter - now.Sub(first.since); left > 0 {
-				next = min(next, left)
-				continue
-			}
-		} else if !s.dead && !s.expired {
+		}
+		if left > 0 && !s.dead {
+			next = min(next, left)
 			continue
 		}
-		if err := r.reapWorker(ctx, s); err != nil && ctx.Err() == nil {
-			r.database.down("reap jobs", err)
+		if err := r.reapWorker(ctx, s, expired); err != nil && ctx.Err() == nil {
+			r.database.down(doReap, err)
 		}
 	}
-	r.suspicions = missing
 	return next
 }
 
-func (d *Dispatcher) reapWorker(ctx context.Context, s suspect) error {
+func (d *Dispatcher) reapWorker(ctx context.Context, s suspect, expired bool) error {
 	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout())
 	defer cancel()
 	if !s.dead {
-		rows, err := d.pool.Query(ctx, d.sql.markDead, s.worker, s.heartbeat)
-		if err != nil {
-			return fmt.Errorf("mark worker dead: %w", err)
-		}
-		marked, err := pgx.CollectRows(rows, pgx.RowTo[bool])
+		marked, err := queryUnder(ctx, &d.reaping, d.sql.briefly, pgx.RowTo[bool], d.sql.markDead, s.worker, s.heartbeat)
 		if err != nil {
 			return fmt.Errorf("mark worker dead: %w", err)
 		}
 		if len(marked) == 0 {
 			return nil // it lives after all, or another reaper was first: then the next look sees it as dead
 		}
-		d.log.Warn().Int32("worker_id", s.worker).Bool("heartbeat_expired", s.expired).Msg("worker is dead, giving its jobs back")
+		d.log.Warn().Int32("worker_id", s.worker).Bool("heartbeat_expired", expired).Msg("worker is dead, giving its jobs back")
 	}
 	return d.reapBatches(ctx, d.sql.reapWorker, s.worker)
 }
@@ -181,7 +170,7 @@ func (r *reaper) reapHeld(ctx context.Context, reaped []bool) (next time.Duratio
 	ctx, cancel := context.WithTimeout(ctx, r.statementTimeout())
 	defer cancel()
 	if err := r.reapBatches(ctx, r.sql.reapHeld); err != nil && ctx.Err() == nil {
-		r.database.down("reap jobs", err)
+		r.database.down(doReap, err)
 	}
 	return reapOften
 }
@@ -189,11 +178,12 @@ func (r *reaper) reapHeld(ctx context.Context, reaped []bool) (next time.Duratio
 // reapBatches repeats a reaping statement until it finds no more.
 func (d *Dispatcher) reapBatches(ctx context.Context, statement string, arguments ...any) error {
 	for {
-		again, err := queryPlain(ctx, d.pool, pgx.RowTo[bool], statement, arguments...)
+		again, err := queryUnder(ctx, &d.reaping, d.sql.plain, pgx.RowTo[bool], statement, arguments...)
 		if err != nil {
 			return fmt.Errorf("reap jobs: %w", err)
 		}
 		if len(again) == 0 {
+			d.database.up(doReap)
 			return nil
 		}
 		d.countReaped(len(again))

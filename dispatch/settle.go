@@ -180,7 +180,7 @@ func (d *Dispatcher) write(ctx context.Context, batch []verdict, statement func(
 	for len(batch) > 0 {
 		written, err := statement(ctx, batch)
 		if err == nil {
-			d.database.up()
+			d.database.up(doSettle)
 			d.metrics.settled(batch, written)
 			return
 		}
@@ -198,7 +198,7 @@ func (d *Dispatcher) write(ctx context.Context, batch []verdict, statement func(
 			})
 			return
 		}
-		d.database.down("settle jobs", err)
+		d.database.down(doSettle, err)
 		if ctx.Err() != nil || d.leaseLeft() <= 0 {
 			d.log.Error().Int("jobs", len(batch)).Err(err).Msg("outcomes could not be written before the lease ended: the jobs will run again")
 			d.suspect(time.Now()) // where no other worker reaps them, it is up to us to find them
@@ -213,7 +213,7 @@ func (d *Dispatcher) setLockedAside(ctx context.Context, batch []verdict) (free 
 	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout())
 	defer cancel()
 	ids, leases := keys(batch)
-	found, err := queryUnder(ctx, d.pool, plainSettleSQL, pgx.RowTo[pgtype.UUID], d.sql.unlocked, ids, leases)
+	found, err := queryUnder(ctx, d.shared, d.sql.plainSettle, pgx.RowTo[pgtype.UUID], d.sql.unlocked, ids, leases)
 	if err != nil {
 		return nil, fmt.Errorf("look for locked jobs: %w", err)
 	}
@@ -267,7 +267,7 @@ func (d *Dispatcher) writeDone(ctx context.Context, batch []verdict) (int64, err
 	defer cancel()
 	ids, leases := keys(batch)
 	if d.config.Retention.Completed == KeepNothing {
-		return execUnder(ctx, d.pool, plainSettleSQL, d.sql.completeGone, ids, leases)
+		return execUnder(ctx, d.shared, d.sql.plainSettle, d.sql.completeGone, ids, leases)
 	}
 	outputs := map[string]json.RawMessage{}
 	for _, v := range batch {
@@ -284,7 +284,7 @@ func (d *Dispatcher) writeDone(ctx context.Context, batch []verdict) (int64, err
 		object := string(marshalled)
 		text = &object
 	}
-	return execUnder(ctx, d.pool, plainSettleSQL, d.sql.complete, ids, leases, text)
+	return execUnder(ctx, d.shared, d.sql.plainSettle, d.sql.complete, ids, leases, text)
 }
 
 // ending is what settleSQL reads of a verdict.
@@ -310,7 +310,7 @@ func (d *Dispatcher) writeOther(ctx context.Context, batch []verdict) (int64, er
 		What  what
 	}
 	ids, leases := keys(batch)
-	rows, err := queryUnder(ctx, d.pool, plainSettleSQL, pgx.RowToStructByPos[row], d.sql.settle, ids, leases, string(text),
+	rows, err := queryUnder(ctx, d.shared, d.sql.plainSettle, pgx.RowToStructByPos[row], d.sql.settle, ids, leases, string(text),
 		d.config.Retention.Failed != KeepNothing, d.config.Retention.Cancelled != KeepNothing)
 	if err != nil {
 		return 0, err

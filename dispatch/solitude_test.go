@@ -172,8 +172,9 @@ func TestReapCountsDeaths(t *testing.T) {
 			if text := fmt.Sprintf("%s, attempts %d, crashes %d", got.Status, got.Attempts, got.Crashes); text != test.want {
 				t.Errorf("%s, wanted %s", text, test.want)
 			}
-			if backsOff := got.DueIn > 15; backsOff != (got.Status == "pending" && got.Crashes == 2) {
-				t.Errorf("due in %.1f s after %d crashes", got.DueIn, got.Crashes)
+			backsOff := f.count(`SELECT count(*) FROM jobs WHERE id = $1 AND scheduled_for > updated_at + interval '15 s'`, test.id) == 1
+			if backsOff != (got.Status == "pending" && got.Crashes == 2) {
+				t.Errorf("backs off: %t, after %d crashes", backsOff, got.Crashes)
 			}
 		})
 	}

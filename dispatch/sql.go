@@ -1,7 +1,9 @@
 package dispatch
 
 import (
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -16,14 +18,17 @@ type statements struct {
 	saveManualLease, pauseType, ring           string
 	prospect, table, glean, prune              string
 	pruneWorkers                               string
+	plain, plainSettle, briefly                string // settings, which come before them
 }
 
-func newStatements(schema string) statements {
+// newStatements: the server ends a statement that takes longer than patience, and the connection stays. The client's own limit would
+// close it, and where the server doesn't learn of that the statement would go on waiting there.
+func newStatements(schema string, patience time.Duration) statements {
 	quoted := pgx.Identifier{schema}.Sanitize()
 	literal := func(table string) string {
 		return "'" + strings.ReplaceAll(quoted+"."+table, "'", "''") + "'::regclass"
 	}
-	in := strings.NewReplacer("{schema}", quoted, "{jobs}", literal("jobs")).Replace
+	in := strings.NewReplacer("{schema}", quoted, "{jobs}", literal("jobs"), "{patience}", strconv.FormatInt(max(patience.Milliseconds(), 1), 10)).Replace
 	return statements{
 		claim: in(claimSQL), claimMerged: in(claimMergedSQL), next: in(nextSQL), walk: in(walkSQL), walkOthers: in(walkOthersSQL),
 		complete: in(completeSQL), completeGone: in(completeGoneSQL), settle: in(settleSQL),
@@ -32,15 +37,21 @@ func newStatements(schema string) statements {
 		suspects: in(suspectsSQL), markDead: in(markDeadSQL), reapWorker: in(reapWorkerSQL), reapHeld: in(reapHeldSQL),
 		saveManualLease: in(saveManualLeaseSQL), pauseType: in(pauseTypeSQL), ring: in(ringSQL),
 		prospect: in(prospectSQL), table: in(tableSQL), glean: in(gleanSQL), prune: in(pruneSQL), pruneWorkers: in(pruneWorkersSQL),
+		plain: in(plainSQL), plainSettle: in(plainSettleSQL), briefly: in(brieflySQL),
 	}
 }
 
-// For the transaction of one statement alone: plans that follow the indexes whatever the statistics say, made once. A queue's
+// For the transaction of one statement alone: it ends by itself.
+const brieflySQL = `SELECT set_config('statement_timeout', '{patience}', true)`
+
+// For the others too: plans that follow the indexes whatever the statistics say, made once. A queue's
 // statistics are always wrong, and a plan that reads or sorts the table, or is compiled for tens of milliseconds, costs more
-// than it can gain.
+// than it can gain. A table that somebody has locked is tried again after a second, so that no server process waits for it meanwhile;
+// rows that are locked are passed over.
 const plainSQL = `SELECT set_config('jit', 'off', true), set_config('enable_seqscan', 'off', true),
   set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
-  set_config('plan_cache_mode', 'force_generic_plan', true)`
+  set_config('plan_cache_mode', 'force_generic_plan', true), set_config('statement_timeout', '{patience}', true),
+  set_config('lock_timeout', '1s', true)`
 
 // For settles too, which must not wait long for a row that somebody has locked: others of the batch aren't.
 const plainSettleSQL = plainSQL + `, set_config('lock_timeout', '200ms', true)`
@@ -225,7 +236,8 @@ const settleSQL = `WITH ended AS MATERIALIZED (
       ELSE 'pending' END::{schema}.job_status,
     attempts = CASE WHEN e.what IN ('snooze', 'unavailable', 'back') THEN greatest(j.attempts - 1, 0) ELSE j.attempts END,
     completed_at = CASE WHEN e.what IN ('fail', 'cancel') THEN now() END,
-    scheduled_for = CASE WHEN e.what IN ('retry', 'snooze', 'unavailable') THEN now() + e.delay * interval '1 s' ELSE j.scheduled_for END,
+    scheduled_for = CASE WHEN e.what IN ('retry', 'snooze', 'unavailable') THEN now() + e.delay * interval '1 s'
+      WHEN e.what = 'back' THEN least(j.scheduled_for, now()) ELSE j.scheduled_for END,
     error = coalesce(e.error, j.error), updated_at = now(),
     unavailable_since = CASE e.what WHEN 'unavailable' THEN coalesce(j.unavailable_since, now()) WHEN 'back' THEN j.unavailable_since END,
     lease = CASE e.what WHEN 'hold' THEN j.lease END, worker_id = NULL,
@@ -258,14 +270,16 @@ const beatSQL = `UPDATE {schema}.job_workers SET heartbeat_at = clock_timestamp(
 // What this worker holds, as the database has it. Index: jobs_held.
 const heldSQL = `SELECT id, lease, cancel_requested_at IS NOT NULL FROM {schema}.jobs WHERE worker_id = $1 AND status = 'processing'`
 
-// Gives back jobs of a claim whose answer never came. $1 ids, $2 leases.
+// Gives back jobs of a claim whose answer never came. They were due, and are so by a clock that was set back meanwhile. $1 ids,
+// $2 leases.
 const releaseSQL = `UPDATE {schema}.jobs j SET
-  status = 'pending', attempts = greatest(j.attempts - 1, 0), updated_at = now(), lease = NULL, worker_id = NULL
+  status = 'pending', attempts = greatest(j.attempts - 1, 0), scheduled_for = least(j.scheduled_for, now()), updated_at = now(),
+  lease = NULL, worker_id = NULL
 FROM unnest($1::uuid[], $2::uuid[]) AS s(id, lease)
 WHERE j.id = s.id AND j.lease = s.lease AND j.status::text = 'processing'`
 
-// Workers other than $1 that hold jobs, with what speaks for their death: the heartbeat is older than the lease time, or
-// their presence lock (jobs' oid, worker) is held by nobody. Also whether Postgres has run for less than a lease time: then
+// Workers other than $1 that hold jobs, with what speaks for their death: the heartbeat, whose age only we can tell (suspicions), or
+// that their presence lock (jobs' oid, worker) is held by nobody, unless Postgres has run for less than a lease time: then
 // sessions, and locks with them, are missing for another reason. A worker without a row is dead. Index: jobs_held, one
 // probe a worker.
 const suspectsSQL = `WITH RECURSIVE holder (id) AS (
@@ -275,9 +289,8 @@ const suspectsSQL = `WITH RECURSIVE holder (id) AS (
   FROM holder h WHERE h.id IS NOT NULL
 )
 SELECT h.id, coalesce(w.heartbeat_at, to_timestamp(0)), w.id IS NULL OR w.dead_at IS NOT NULL,
-  coalesce(w.heartbeat_at < clock_timestamp() - w.lease_time, true),
-  coalesce(extract(epoch FROM w.dead_after), 0)::float8,
-  coalesce(pg_postmaster_start_time() < clock_timestamp() - w.lease_time, false) AND NOT EXISTS (
+  coalesce(extract(epoch FROM w.lease_time), 0)::float8, coalesce(extract(epoch FROM w.dead_after), 0)::float8,
+  coalesce(clock_timestamp() - pg_postmaster_start_time() NOT BETWEEN interval '0' AND w.lease_time, false) AND NOT EXISTS (
     SELECT FROM pg_locks l WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.granted
       AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
       AND l.classid = {jobs} AND l.objid = h.id::bigint::oid)
@@ -303,7 +316,7 @@ const reapSQL = `, noted AS (
 UPDATE {schema}.jobs j SET
   status = CASE WHEN e.cancelled THEN 'cancelled' WHEN e.failed THEN 'failed' ELSE 'pending' END::{schema}.job_status,
   completed_at = CASE WHEN e.cancelled OR e.failed THEN now() END,
-  scheduled_for = CASE WHEN e.crashes < 2 OR e.failed OR e.cancelled THEN j.scheduled_for
+  scheduled_for = CASE WHEN e.failed OR e.cancelled THEN j.scheduled_for WHEN e.crashes < 2 THEN least(j.scheduled_for, now())
     ELSE now() + least(interval '30 s' * 4 ^ least(e.crashes - 2, 20), interval '1 day') * (1 + random() / 4) END,
   error = e.cause || CASE
     WHEN e.failed AND e.crashes > 1 THEN format('; that was its last attempt: %s of %s ended with the death of its worker', e.crashes, e.used)

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -21,14 +22,14 @@ func TestStatementsPrepare(t *testing.T) {
 		if err := migrations.Up(t.Context(), conn, migrations.Config{Schema: schema}); err != nil {
 			t.Fatalf("migrate: %v", err)
 		}
-		all := reflect.ValueOf(newStatements(schema))
+		all := reflect.ValueOf(newStatements(schema, time.Second))
 		for i := range all.NumField() {
 			name := all.Type().Field(i).Name
 			if _, err := conn.Prepare(t.Context(), name, all.Field(i).String()); err != nil {
 				t.Errorf("schema %q: prepare %s: %v", schema, name, err)
 			}
 		}
-		for name, statement := range map[string]string{"plain": plainSQL, "horizon": horizonSQL} {
+		for name, statement := range map[string]string{"horizon": horizonSQL} {
 			if _, err := conn.Prepare(t.Context(), name, statement); err != nil {
 				t.Errorf("prepare %s: %v", name, err)
 			}
@@ -55,7 +56,7 @@ func TestHotStatementsUseTheirIndexes(t *testing.T) {
 			for _, statement := range setUp {
 				run(t, conn, statement)
 			}
-			sql := newStatements("public")
+			sql := newStatements("public", time.Second)
 			const (
 				levels  = `'{type1,type2}', '{1,0}', '{-infinity,2020-01-01}', '{00000000-0000-0000-0000-000000000000,ffffffff-ffff-ffff-ffff-ffffffffffff}'`
 				ids     = `(SELECT array_agg(id) FROM (SELECT id FROM jobs WHERE status = 'processing' LIMIT 500) j)`
@@ -110,7 +111,7 @@ func checkPlan(t *testing.T, conn *pgx.Conn, name, statement, arguments, index, 
 		}
 		arguments = arguments[:from] + "'" + value + "'" + arguments[to:]
 	}
-	for _, step := range []string{plainSQL, `SET LOCAL plan_cache_mode = ` + mode, `PREPARE hot AS ` + statement} {
+	for _, step := range []string{newStatements("public", time.Minute).plain, `SET LOCAL plan_cache_mode = ` + mode, `PREPARE hot AS ` + statement} {
 		if _, err := tx.Exec(t.Context(), step); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

@@ -38,7 +38,7 @@ func (d *Dispatcher) survey(ctx context.Context, ask, keepUp bool) (survey, erro
 	defer cancel()
 	var s survey
 	batch := &pgx.Batch{}
-	batch.Queue(plainSQL)
+	batch.Queue(d.sql.plain)
 	batch.Queue(d.sql.suspects, d.worker.Load()).Query(func(rows pgx.Rows) (err error) {
 		s.suspects, err = pgx.CollectRows(rows, scanSuspect)
 		return err
@@ -56,7 +56,7 @@ func (d *Dispatcher) survey(ctx context.Context, ask, keepUp bool) (survey, erro
 	if keepUp {
 		d.queueUpkeep(batch, &s)
 	}
-	if err := d.pool.SendBatch(ctx, batch).Close(); err != nil {
+	if err := d.reaping.send(ctx, batch); err != nil {
 		return survey{}, fmt.Errorf("look for dead workers: %w", err)
 	}
 	return s, nil
@@ -77,9 +77,9 @@ func (d *Dispatcher) queueUpkeep(batch *pgx.Batch, s *survey) {
 
 func scanSuspect(row pgx.CollectableRow) (suspect, error) {
 	var s suspect
-	var deadAfter float64
-	err := row.Scan(&s.worker, &s.heartbeat, &s.dead, &s.expired, &deadAfter, &s.absent)
-	s.deadAfter = seconds(deadAfter)
+	var leaseTime, deadAfter float64
+	err := row.Scan(&s.worker, &s.heartbeat, &s.dead, &leaseTime, &deadAfter, &s.absent)
+	s.leaseTime, s.deadAfter = seconds(leaseTime), seconds(deadAfter)
 	return s, err
 }
 

@@ -74,7 +74,7 @@ func surveyed(t *testing.T) (*reaper, *sent, *pgx.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &reaper{Dispatcher: d, suspicions: map[int32]suspicion{}, calm: true}, said, connect(t, url)
+	return &reaper{Dispatcher: d, suspicions: suspicions{}, calm: true}, said, connect(t, url)
 }
 
 // How long the reaper waits after a look, by what there is.

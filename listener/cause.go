@@ -41,6 +41,10 @@ const (
 
 // causeOfConnect sorts what went wrong with getting a connection ready for its work.
 func causeOfConnect(role string, err error) cause {
+	var between *poolerError
+	if errors.As(err, &between) {
+		return causeOfSilence(between.given, between.answered)
+	}
 	var refusal *pgconn.PgError
 	// Class 57 is the operator's intervention: starting up, shutting down. 53300 is too many connections.
 	if !errors.As(err, &refusal) || strings.HasPrefix(refusal.Code, "57") || refusal.Code == "53300" {

@@ -33,8 +33,8 @@ func TestCancelEndsRunWhileTheNetworkIsDead(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- l.Run(ctx) }()
 	await(t, "the bell is heard", func() bool { return !l.Deaf() })
-	proxy.freeze()
-	await(t, "a canary is under way", func() bool { return proxy.swallowed() > 0 })
+	proxy.Cut(bothWays)
+	await(t, "a canary is under way", func() bool { return proxy.Swallowed() > 0 })
 	began := time.Now()
 	cancel()
 	if err := <-ended; err != nil {
@@ -92,13 +92,13 @@ func TestRowWhileDisconnectedRings(t *testing.T) {
 	if !asleep || err != nil {
 		t.Fatalf("Sleep = %v, %v", asleep, err)
 	}
-	proxy.freeze()
+	proxy.Cut(bothWays)
 	l.awaitDeaf(t)
 	run(t, connect(t, url), insertJob)
 	for len(l.Rings()) > 0 {
 		<-l.Rings()
 	}
-	proxy.thaw()
+	proxy.Mend()
 	l.awaitRing(t)
 	l.awaitHeard(t)
 	called := false
@@ -166,7 +166,7 @@ func TestHalfOpenConnectionIsNoticed(t *testing.T) {
 	l := start(t, listener.Config{URL: through, CanaryInterval: interval, EchoTimeout: timeout})
 	l.announce(t, 5)
 	await(t, "present", l.Present)
-	proxy.freeze()
+	proxy.Cut(bothWays)
 	began := time.Now()
 	l.awaitDeaf(t)
 	if took := time.Since(began); took > interval+timeout+2*time.Second {
@@ -175,7 +175,7 @@ func TestHalfOpenConnectionIsNoticed(t *testing.T) {
 	if l.Present() {
 		t.Error("present over a dead connection")
 	}
-	proxy.thaw()
+	proxy.Mend()
 	l.sleep(t)
 	conn := connect(t, url)
 	run(t, conn, insertJob)
@@ -200,7 +200,7 @@ func TestDeafEarIsNoticed(t *testing.T) {
 	l := start(t, listener.Config{URL: through, CanaryInterval: 200 * time.Millisecond, EchoTimeout: 400 * time.Millisecond,
 		ReconnectMin: time.Second, ReconnectMax: time.Second})
 	l.awaitHeard(t)
-	proxy.freezeOnly("pgbell listener")
+	proxy.CutOnly("pgbell listener")
 	l.awaitDeaf(t)
 	health := l.Health()
 	if health.Heard || !strings.Contains(health.Cause, "half-open") || !strings.Contains(health.Mend, "database.listen_url") {
@@ -219,10 +219,10 @@ func TestDeafEarIsNoticed(t *testing.T) {
 func TestStuckListenIsCut(t *testing.T) {
 	t.Parallel()
 	proxy, through := startProxy(t, pgtest.Migrated(t))
-	proxy.freezeAt("listen ")
+	proxy.CutAt("listen ")
 	l := start(t, listener.Config{URL: through, EchoTimeout: 200 * time.Millisecond})
 	await(t, "it is said", func() bool { return strings.Contains(l.Health().Cause, "LISTEN did not return") })
-	proxy.freezeAt("")
+	proxy.CutAt("")
 	l.awaitHeard(t)
 }
 
@@ -287,6 +287,13 @@ func TestTransactionPoolerIsNamed(t *testing.T) {
 	warnings := l.log.lines(t, "warn")
 	if len(warnings) != 1 || !strings.Contains(fmt.Sprint(warnings[0]["cause"]), "transaction pooler") {
 		t.Errorf("want one warning that names the pooler: %v", warnings)
+	}
+	// No server process of the pooler listens.
+	listening := connect(t, with(t, through, "default_query_exec_mode", "exec"))
+	for range 5 {
+		if n := query[int](t, listening, `SELECT count(*) FROM pg_listening_channels()`); n != 0 {
+			t.Errorf("a LISTEN was left in the pooler")
+		}
 	}
 	// Nothing was SET on the pooler's server connections.
 	pooled := connect(t, with(t, through, "default_query_exec_mode", "exec"))

@@ -49,6 +49,10 @@ func (e *ear) connect(ctx context.Context) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := e.refusePooler(ctx, connection); err != nil {
+		connection.discard(ctx)
+		return nil, err
+	}
 	e.current = connection
 	e.guard = time.AfterFunc(e.config.EchoTimeout, connection.cut)
 	e.setListenOn(connection)

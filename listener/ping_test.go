@@ -11,11 +11,11 @@ import (
 
 // awaitPings waits until both connections were pinged count times more. The LISTEN connection is asked again only when it
 // has answered.
-func awaitPings(t *testing.T, proxy *proxy, count int) {
+func awaitPings(t *testing.T, proxy *proxyServer, count int) {
 	t.Helper()
 	const ear, bell = "pgbell listener", "pgbell bell"
-	ears, bells := proxy.pings(ear)+count, proxy.pings(bell)+count
-	await(t, "both connections are pinged", func() bool { return proxy.pings(ear) >= ears && proxy.pings(bell) >= bells })
+	ears, bells := proxy.Syncs(ear)+count, proxy.Syncs(bell)+count
+	await(t, "both connections are pinged", func() bool { return proxy.Syncs(ear) >= ears && proxy.Syncs(bell) >= bells })
 }
 
 // The server tells of transactions only with what they have read, and once in a second: so canaries are among them.
@@ -63,7 +63,7 @@ func TestSilentConnectionIsNoticed(t *testing.T) {
 			l.announce(t, 5)
 			await(t, "present", l.Present)
 			l.sleep(t)
-			proxy.freezeOnly(role)
+			proxy.CutOnly(role)
 			began := time.Now()
 			l.awaitDeaf(t)
 			if took := time.Since(began); took > interval+timeout+2*time.Second {

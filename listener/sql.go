@@ -13,6 +13,8 @@ SELECT pg_catalog.pg_backend_pid(), coalesce((
   WHERE n.nspname = $1 AND c.relname = 'jobs' AND c.relkind IN ('r', 'p')), 0), pg_catalog.pg_notification_queue_usage()
 FROM pg_catalog.pg_notify($2, $3)`
 
+	sqlProcess = `SELECT pg_catalog.pg_backend_pid()`
+
 	// Takes P without waiting: it can only be held by an older connection of this process that the server believes alive.
 	sqlLock = `SELECT pg_catalog.pg_try_advisory_lock($1::int4, $2::int4)`
 

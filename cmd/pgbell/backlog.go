@@ -46,12 +46,17 @@ type backlogRow struct {
 func newBacklog(pool *pgxpool.Pool, settings *config.Config) *backlog {
 	statement := inSchema(sqlBacklog, settings)
 	return &backlog{
-		sample: func(ctx context.Context) ([]backlogRow, error) {
-			rows, err := pool.Query(ctx, statement, backlogTypes, backlogCount, backlogPriorities)
-			if err != nil {
+		sample: func(ctx context.Context) (found []backlogRow, err error) {
+			batch := &pgx.Batch{}
+			batch.Queue(sqlBriefly)
+			batch.Queue(statement, backlogTypes, backlogCount, backlogPriorities).Query(func(rows pgx.Rows) error {
+				found, err = pgx.CollectRows(rows, pgx.RowToStructByPos[backlogRow])
+				return err
+			})
+			if err := pool.SendBatch(ctx, batch).Close(); err != nil {
 				return nil, err
 			}
-			return pgx.CollectRows(rows, pgx.RowToStructByPos[backlogRow])
+			return found, nil
 		},
 		pending: prometheus.NewDesc("pgbell_jobs_pending", fmt.Sprintf("Pending jobs, due or not, by type; %d means at least that many. "+
 			"The first %d types by name; the others under %s.", backlogCount, backlogTypes, otherTypes), []string{"type"}, nil),

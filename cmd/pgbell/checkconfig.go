@@ -59,7 +59,7 @@ database, within 10 seconds, and looks whether the schema fits: exit 3 or 4 if n
 
 // checkForRun finds the mistakes that run would stop at.
 func (a *app) checkForRun(settings *config.Config) error {
-	pool, err := a.newPool(settings, "pgbell command", workConns, &atomic.Bool{})
+	pool, err := a.newPool(settings, "pgbell command", workConns, &atomic.Bool{}, func() bool { return false })
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -24,8 +25,9 @@ const (
 	dialTimeout = 5 * time.Second
 	// pgxDialTimeout is what pgx takes where the URL says nothing.
 	pgxDialTimeout = 2 * time.Minute
-	// workConns are enough for claims, settles, heartbeats and the rest; more would only queue in the server.
-	workConns = 8
+	// maxStatement is how long the server works on a statement at most, also where it has to wait for a lock before it knows what the
+	// statement is.
+	maxStatement = 10 * time.Second
 )
 
 // connConfig of a connection for the work. Name is its application_name.
@@ -61,13 +63,28 @@ func forgoPrepared(conn *pgx.ConnConfig) {
 	}
 }
 
-// behindPooler asks the server for its process: a pooler has told the client another.
+// behindPooler asks the server for its process: a pooler has told the client another. One in statement mode is an error.
 func behindPooler(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	var answers uint32
 	if err := conn.QueryRow(ctx, sqlProcess).Scan(&answers); err != nil {
 		return false, fmt.Errorf("ask for the server process: %w", err)
 	}
-	return answers != conn.PgConn().PID(), nil
+	if answers == conn.PgConn().PID() {
+		return false, nil
+	}
+	tx, err := conn.Begin(ctx)
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && refused.Code == "08P01" {
+		return true, &failure{code: exitDatabase, err: errors.New("database.url leads through a pooler in statement mode, which bears no transactions"),
+			hint: "give pgbell's database pool_mode = transaction, or connect directly"}
+	}
+	if err == nil {
+		err = tx.Rollback(ctx)
+	}
+	if err != nil {
+		return true, fmt.Errorf("try a transaction: %w", err)
+	}
+	return true, nil
 }
 
 // isPooled: who names a direct connection beside this one says that this one isn't direct.
@@ -135,7 +152,7 @@ func closeConn(ctx context.Context, conn *pgx.Conn) {
 }
 
 // newPool makes a pool; it connects when it is used, without prepared statements if pooled says so by then.
-func (a *app) newPool(settings *config.Config, name string, conns int, pooled *atomic.Bool) (*pgxpool.Pool, error) {
+func (a *app) newPool(settings *config.Config, name string, conns int, pooled *atomic.Bool, crowded func() bool) (*pgxpool.Pool, error) {
 	if _, err := a.connConfig(settings, settings.Database.URL, name); err != nil {
 		return nil, err
 	}
@@ -152,15 +169,25 @@ func (a *app) newPool(settings *config.Config, name string, conns int, pooled *a
 		return nil
 	}
 	pool.ShouldPing = shouldPing
-	if !strings.Contains(settings.Database.URL, "pool_max_conns") {
-		pool.MaxConns = int32(conns)
-	}
+	pool.AfterRelease = func(*pgx.Conn) bool { return !crowded() }
+	pool.MaxConns = int32(conns)
+	pool.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error { return limitSession(ctx, conn, settings) }
 	// No context: a pool connects in the background for as long as it is open, and not before it is used.
 	made, err := pgxpool.NewWithConfig(context.Background(), pool)
 	if err != nil {
 		return nil, fmt.Errorf("open pool: %w", err)
 	}
 	return made, nil
+}
+
+// limitSession sets what ends statements and sessions of a process that is gone without a word, on a direct connection alone: it would
+// stay with a pooler's.
+func limitSession(ctx context.Context, conn *pgx.Conn, settings *config.Config) error {
+	limit := strconv.FormatInt(min(settings.LeaseTime/3, maxStatement).Milliseconds(), 10)
+	if _, err := conn.Exec(ctx, sqlLimits, pgx.QueryExecModeExec, limit, int64(conn.PgConn().PID())); err != nil {
+		return fmt.Errorf("set limits of the session: %w", err)
+	}
+	return nil
 }
 
 // connectError is a connection that didn't come about.

@@ -97,6 +97,12 @@ func isConnectionLost(err error) bool {
 	return errors.As(err, &connecting) || errors.As(err, &network) && !errors.Is(err, context.Canceled)
 }
 
+// isPassing: the server, or a pooler, is short of something, stops, or lost its own connection while it answered.
+func isPassing(err error) bool {
+	var answer *pgconn.PgError
+	return errors.As(err, &answer) && (strings.HasPrefix(answer.Code, "53") || strings.HasPrefix(answer.Code, "57P") || strings.HasPrefix(answer.Code, "08"))
+}
+
 // networkReason sorts what keeps a connection from coming about.
 func networkReason(err error) (reason, hint string) {
 	var name *net.DNSError

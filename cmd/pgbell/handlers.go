@@ -43,8 +43,12 @@ func buildHandlers(settings *config.Config, pool *pgxpool.Pool, guard *subproces
 			mistakes = append(mistakes, settings.Mistake(handlerKey(name, way), plainly(err)))
 			continue
 		}
+		concurrency := each.Concurrency
+		if each.SQLFunc != nil {
+			concurrency = min(concurrency, int(pool.Config().MaxConns)) // more would wait for a connection with their time running
+		}
 		built.types[name] = dispatch.Type{
-			Handler: handler, Concurrency: each.Concurrency, Timeout: each.Timeout, MaxPayload: each.MaxPayload,
+			Handler: handler, Concurrency: concurrency, Timeout: each.Timeout, MaxPayload: each.MaxPayload,
 			Backoff: dispatch.Backoff{Base: each.Backoff.Base, Factor: each.Backoff.Factor, Cap: each.Backoff.Cap, Jitter: orNegative(each.Backoff.Jitter)},
 		}
 	}
@@ -101,15 +105,4 @@ func orNegative(jitter float64) float64 {
 		return -1
 	}
 	return jitter
-}
-
-// sqlFuncConns is how many connections the SQL functions can use at once.
-func sqlFuncConns(settings *config.Config) int {
-	conns := 0
-	for _, each := range settings.Handlers {
-		if each.SQLFunc != nil {
-			conns += min(each.Concurrency, settings.Concurrency)
-		}
-	}
-	return min(conns, settings.Concurrency)
 }

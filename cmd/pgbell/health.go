@@ -24,6 +24,8 @@ type health struct {
 	ping  func(context.Context) error
 	ready <-chan struct{}
 	bell  func() listener.Health
+	// failing are the statements that fail at present.
+	failing func() []dispatch.Failure
 	// stopping: no more jobs are claimed.
 	stopping atomic.Bool
 
@@ -33,7 +35,7 @@ type health struct {
 }
 
 func newHealth(pool *pgxpool.Pool, dispatcher *dispatch.Dispatcher, bell *listener.Listener) *health {
-	return &health{ping: pool.Ping, ready: dispatcher.Ready(), bell: bell.Health}
+	return &health{ping: pool.Ping, ready: dispatcher.Ready(), bell: bell.Health, failing: dispatcher.Failing}
 }
 
 // live: the process answers. A database that is away is no reason to restart it.
@@ -41,11 +43,18 @@ func (h *health) live(w http.ResponseWriter, _ *http.Request) {
 	h.answer(w, http.StatusOK, map[string]any{"status": "ok"})
 }
 
-// serveReady: jobs are being claimed. A deaf bell only makes it slower, and is told.
+// serveReady: jobs are being claimed. A deaf bell only makes it slower, and is told, as are other statements that fail.
 func (h *health) serveReady(w http.ResponseWriter, request *http.Request) {
 	heard := h.bell()
 	body := map[string]any{"status": "ready", "bell": map[string]any{"heard": heard.Heard, "since": heard.Since.UTC(), "cause": heard.Cause,
 		"mend": heard.Mend, "present": heard.Present, "asleep": heard.Asleep, "held_up_by": heard.HeldUpBy}}
+	failing := []string{}
+	claims := true
+	for _, failure := range h.failing() {
+		failing = append(failing, failure.String())
+		claims = claims && failure.Doing != dispatch.DoingClaim
+	}
+	body["failing"] = failing
 	code := http.StatusOK
 	refuse := func(why string) {
 		code, body["status"], body["reason"] = http.StatusServiceUnavailable, "not ready", why
@@ -56,6 +65,8 @@ func (h *health) serveReady(w http.ResponseWriter, request *http.Request) {
 			refuse("pgbell is stopping")
 		} else if err := h.database(request.Context()); err != nil {
 			refuse("the database doesn't answer: " + diagnose(&connectError{err: err}).err.Error())
+		} else if !claims {
+			refuse("jobs can't be claimed")
 		}
 	default:
 		refuse("no claim was made yet")

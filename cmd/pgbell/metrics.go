@@ -13,14 +13,14 @@ import (
 )
 
 // newRegistry gathers the metrics of all parts.
-func newRegistry(settings *config.Config, work, functions *pgxpool.Pool, dispatcher *dispatch.Dispatcher, bell *listener.Listener) *prometheus.Registry {
+func newRegistry(settings *config.Config, made *pools, dispatcher *dispatch.Dispatcher, bell *listener.Listener) *prometheus.Registry {
 	registry := prometheus.NewRegistry()
 	info := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "pgbell", Name: "build_info", Help: "1; the version is in the labels.",
 		ConstLabels: prometheus.Labels{"version": version, "go": runtime.Version()}})
 	info.Set(1)
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), info,
-		dispatcher.Collector(), bell.Collector(), newPoolCollector(map[string]*pgxpool.Pool{"work": work, "sqlfunc": functions}),
-		newBacklog(work, settings))
+		dispatcher.Collector(), bell.Collector(), newPoolCollector(map[string]*pgxpool.Pool{"work": made.work, "sqlfunc": made.functions, "probe": made.probes}),
+		newBacklog(made.probes, settings))
 	return registry
 }
 

@@ -19,6 +19,14 @@ import (
 // throughPooler puts a PgBouncer in transaction mode, which keeps no prepared statements, before a database.
 func throughPooler(t *testing.T, databaseURL string) string {
 	t.Helper()
+	through, start := newPooler(t, databaseURL, "pool_mode = transaction\ndefault_pool_size = 3\n")
+	start()
+	return through
+}
+
+// newPooler returns the URL through a PgBouncer with these settings, and what starts it.
+func newPooler(t *testing.T, databaseURL, settings string) (through string, start func()) {
+	t.Helper()
 	program, err := exec.LookPath("pgbouncer")
 	if err != nil {
 		if program, err = exec.LookPath("/usr/sbin/pgbouncer"); err != nil {
@@ -33,7 +41,7 @@ func throughPooler(t *testing.T, databaseURL string) string {
 	_, port, _ := strings.Cut(addr, ":")
 	file := filepath.Join(t.TempDir(), "pgbouncer.ini")
 	text := fmt.Sprintf("[databases]\n* = host=%s port=%d user=%s password='%s'\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = %s\n"+
-		"unix_socket_dir =\nauth_type = any\npool_mode = transaction\ndefault_pool_size = 3\n", server.Host, server.Port, server.User, server.Password, port)
+		"unix_socket_dir =\nauth_type = any\n%s", server.Host, server.Port, server.User, server.Password, port, settings)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -41,24 +49,26 @@ func throughPooler(t *testing.T, databaseURL string) string {
 	if os.Geteuid() == 0 { // it refuses to stay root
 		args = append([]string{"-u", "nobody"}, args...)
 	}
-	pooler := exec.Command(program, args...)
-	if err := pooler.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = pooler.Process.Kill()
-		_ = pooler.Wait()
-	})
-	eventually(t, "pgbouncer", func() bool {
-		conn, err := net.Dial("tcp", addr)
-		return err == nil && conn.Close() == nil
-	})
-	through, err := url.Parse(databaseURL)
+	address, err := url.Parse(databaseURL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	through.Host = addr
-	return through.String()
+	address.Host = addr
+	return address.String(), func() {
+		t.Helper()
+		pooler := exec.Command(program, args...)
+		if err := pooler.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			_ = pooler.Process.Kill()
+			_ = pooler.Wait()
+		})
+		eventually(t, "pgbouncer", func() bool {
+			conn, err := net.Dial("tcp", addr)
+			return err == nil && conn.Close() == nil
+		})
+	}
 }
 
 func freeAddr(t *testing.T) string {
@@ -108,4 +118,95 @@ func TestRunThroughPooler(t *testing.T) {
 			}
 		})
 	}
+}
+
+const poolerTypes = "handlers: {f: {sqlfunc: {function: quick}}, t: {subprocess: {command: ['true']}}}\n"
+
+const quick = `CREATE FUNCTION quick(payload jsonb) RETURNS void LANGUAGE sql AS $$ SELECT $$`
+
+// The pooler comes up after the sidecar, its server connections die again and again, and nothing of a session stays behind in it.
+func TestPoolerWithFaults(t *testing.T) {
+	t.Parallel()
+	databaseURL := pgtest.Migrated(t)
+	pool := pgtest.Pool(t, databaseURL)
+	statement(t, pool, quick)
+	through, start := newPooler(t, databaseURL, "pool_mode = transaction\ndefault_pool_size = 4\nserver_login_retry = 0\n")
+	s := runSidecar(t, through, poolerTypes, "PGBELL_LISTEN_URL="+databaseURL)
+	s.awaitLog("waiting for the database")
+	start()
+	s.awaitReady()
+	for range 10 {
+		statement(t, pool, "INSERT INTO jobs (type) SELECT CASE n % 2 WHEN 0 THEN 'f' ELSE 't' END FROM generate_series(1, 20) n")
+		statement(t, pool, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+			WHERE datname = current_database() AND application_name IN ('pgbell worker', 'pgbell sqlfunc', 'pgbell probe')`)
+	}
+	eventually(t, "all jobs to end", func() bool {
+		return query[bool](t, pool, "SELECT count(*) = 200 AND bool_and(status IN ('completed', 'pending')) AND count(*) FILTER (WHERE status = 'pending' AND attempts = 0) = 0 FROM jobs")
+	})
+	if failed := query[int](t, pool, "SELECT count(*) FROM jobs WHERE error ~ 'prepared statement'"); failed > 0 || strings.Contains(s.log(), "prepared statement \"") {
+		t.Errorf("%d jobs failed by prepared statements", failed)
+	}
+	config, err := pgx.ParseConfig(through)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeConn(t.Context(), conn)
+	for range 8 {
+		var left string
+		if err := conn.QueryRow(t.Context(), `SELECT concat_ws(' ', current_setting('statement_timeout'), current_setting('lock_timeout'), current_setting('jit'),
+			current_setting('enable_seqscan'),
+			(SELECT count(*) FROM pg_prepared_statements), (SELECT count(*) FROM pg_listening_channels()),
+			(SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()))`).Scan(&left); err != nil {
+			t.Fatal(err)
+		}
+		if want := "0 0 on on 0 0 0"; left != want {
+			t.Errorf("left in the pooler: %s, want %s", left, want)
+		}
+	}
+}
+
+func TestPoolerInStatementMode(t *testing.T) {
+	t.Parallel()
+	databaseURL := pgtest.Migrated(t)
+	through, start := newPooler(t, databaseURL, "pool_mode = statement\n")
+	start()
+	s := runSidecar(t, through, poolerTypes, "PGBELL_LISTEN_URL="+databaseURL)
+	if code := s.awaitExit(); code != exitDatabase {
+		t.Errorf("exit code %d", code)
+	}
+	if !strings.Contains(s.log(), "statement mode") || !strings.Contains(s.log(), "pool_mode = transaction") {
+		t.Error("it doesn't say why")
+	}
+}
+
+// A pooler that takes no more clients: the sidecar says so and works with what it has, or waits for its first connection.
+func TestPoolerTakesNoMoreClients(t *testing.T) {
+	t.Parallel()
+	databaseURL := pgtest.Migrated(t)
+	pool := pgtest.Pool(t, databaseURL)
+	statement(t, pool, quick)
+	through, start := newPooler(t, databaseURL, "pool_mode = transaction\nmax_client_conn = 2\n")
+	start()
+	var strangers []*pgx.Conn
+	for range 2 {
+		stranger, err := pgx.Connect(t.Context(), through)
+		if err != nil {
+			t.Fatal(err)
+		}
+		strangers = append(strangers, stranger)
+	}
+	s := runSidecar(t, through, poolerTypes, "PGBELL_LISTEN_URL="+databaseURL)
+	s.awaitLog("waiting for the database")
+	for _, stranger := range strangers {
+		closeConn(t.Context(), stranger)
+	}
+	statement(t, pool, "INSERT INTO jobs (type) SELECT 't' FROM generate_series(1, 100) n")
+	eventually(t, "all jobs to end", func() bool {
+		return query[bool](t, pool, "SELECT bool_and(status = 'completed' AND attempts = 1) FROM jobs")
+	})
 }

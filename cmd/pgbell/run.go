@@ -53,36 +53,32 @@ func (a *app) run(ctx context.Context, settings *config.Config, migrate bool) er
 	for _, warning := range settings.Warnings {
 		logger.Warn().Str("warning", warning).Msg("odd configuration")
 	}
-	var pooled atomic.Bool // known before either pool connects
-	work, err := a.newPool(settings, "pgbell worker", workConns, &pooled)
-	if err != nil {
-		return err
-	}
-	defer work.Close()
-	functions, err := a.newPool(settings, "pgbell sqlfunc", max(1, sqlFuncConns(settings)), &pooled)
-	if err != nil {
-		return err
-	}
-	defer functions.Close()
-	guard, err := subprocess.NewGuard(subprocess.GuardConfig{Logger: logger})
-	if err != nil {
-		return err
-	}
-	built, err := buildHandlers(settings, functions, guard)
-	if err != nil {
-		return err
-	}
-	defer built.close()
+	var pooled atomic.Bool // known before the pools connect
 	bell, err := a.newListener(settings, logger)
 	if err != nil {
 		return err
 	}
-	dispatcher, err := dispatch.New(work, dispatchConfig(settings, built, bell, logger))
+	made, err := a.newPools(settings, &pooled, func() bool { return isCrowdedOut(bell) })
+	if err != nil {
+		return err
+	}
+	defer made.close()
+	made.warn(settings, logger)
+	guard, err := subprocess.NewGuard(subprocess.GuardConfig{Logger: logger})
+	if err != nil {
+		return err
+	}
+	built, err := buildHandlers(settings, made.functions, guard)
+	if err != nil {
+		return err
+	}
+	defer built.close()
+	dispatcher, err := dispatch.New(made.work, dispatchConfig(settings, built, bell, logger))
 	if err != nil {
 		return &failure{code: exitUsage, err: err}
 	}
-	health := newHealth(work, dispatcher, bell)
-	server, err := newServer(ctx, settings, logger, health, newRegistry(settings, work, functions, dispatcher, bell))
+	health := newHealth(made.probes, dispatcher, bell)
+	server, err := newServer(ctx, settings, logger, health, newRegistry(settings, made, dispatcher, bell))
 	if err != nil {
 		return err
 	}
@@ -91,7 +87,7 @@ func (a *app) run(ctx context.Context, settings *config.Config, migrate bool) er
 		logger.Info().Str("grace", config.FormatDuration(settings.ShutdownGrace)).Msg("pgbell is stopping: a second signal ends it at once")
 	})()
 	logger.Info().Str("version", version).Str("config", settings.Path).Int("handlers", len(built.types)).
-		Str("database", databaseName(work)).Msg("pgbell starts")
+		Str("database", databaseName(made.work)).Msg("pgbell starts")
 
 	start := func(ctx context.Context) error {
 		if err := a.awaitDatabase(ctx, settings, logger, migrate, &pooled); err != nil {
@@ -99,11 +95,13 @@ func (a *app) run(ctx context.Context, settings *config.Config, migrate bool) er
 		}
 		if pooled.Load() {
 			// A scrape may have connected before it was known.
-			work.Reset()
-			functions.Reset()
+			made.probes.Reset()
 		}
 		// Each is needed by those before it until they have ended.
-		return runGroup(ctx, actor{"dispatcher", dispatcher.Run}, actor{"listener", bell.Run}, actor{"guard", guardRun(settings, guard)})
+		return runGroup(ctx, actor{"dispatcher", func(ctx context.Context) error {
+			listenFirst(ctx, bell)
+			return dispatcher.Run(ctx)
+		}}, actor{"listener", bell.Run}, actor{"guard", guardRun(settings, guard)})
 	}
 	err = runGroup(ctx, actor{"", start}, actor{"http server", server.run})
 	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
@@ -191,7 +189,7 @@ func (a *app) awaitDatabase(ctx context.Context, settings *config.Config, logger
 			return nil
 		}
 		var connecting *connectError
-		if !errors.As(err, &connecting) && !isConnectionLost(err) {
+		if !errors.As(err, &connecting) && !isConnectionLost(err) && !isPassing(err) {
 			return err
 		}
 		if !waiting.wait(ctx, err) {
@@ -211,10 +209,16 @@ func (a *app) tryDatabase(ctx context.Context, settings *config.Config, logger z
 			return diagnoseMigration(conn, err)
 		}
 	}
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout) // or somebody's lock on a table would stop it for ever
+	defer cancel()
 	if err := checkSchema(ctx, conn, settings); err != nil {
 		return err
 	}
 	found, err := behindPooler(ctx, conn)
+	var useless *failure
+	if errors.As(err, &useless) {
+		return err
+	}
 	if err != nil {
 		return statementFailed(conn, "look for a pooler", err)
 	}

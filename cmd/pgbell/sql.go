@@ -31,10 +31,19 @@ FROM {schema}.job_errors e WHERE e.job_id = $1::uuid ORDER BY e.failed_at DESC L
 	// sqlProcess tells which process of the server answers.
 	sqlProcess = `SELECT pg_catalog.pg_backend_pid()`
 
+	// sqlLimits is for the session, and only where the process that answers is the one that the connection was given: not through a
+	// pooler. $1 milliseconds for each statement, $2 the process.
+	sqlLimits = `SELECT pg_catalog.set_config('statement_timeout', $1::text, false), pg_catalog.set_config('tcp_keepalives_idle', '10', false),
+  pg_catalog.set_config('tcp_keepalives_interval', '5', false), pg_catalog.set_config('tcp_keepalives_count', '3', false)
+FROM (SELECT) direct WHERE pg_catalog.pg_backend_pid()::int8 = $2::int8`
+
 	// sqlMark takes an advisory lock until the transaction ends, and sqlMarked says whether somebody in this database holds it.
 	sqlMark   = `SELECT pg_advisory_xact_lock_shared($1::int4, $2::int4)`
 	sqlMarked = `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND classid = $1::int4::oid AND objid = $2::int4::oid
   AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`
+
+	// sqlBriefly comes before sqlBacklog, in its transaction: a scrape that is given up leaves nothing waiting in the server.
+	sqlBriefly = `SELECT pg_catalog.set_config('statement_timeout', '1500ms', true), pg_catalog.set_config('lock_timeout', '500ms', true)`
 
 	// sqlBacklog counts pending jobs and finds the oldest due one for each type. It hops from type to type, and within one
 	// from priority to priority, on the index jobs_claim, and counts no further than $2: its cost is bounded by $1 types,

@@ -39,7 +39,10 @@ const (
 	StateSnooze = "PB002"
 )
 
-const defaultSnooze = time.Minute
+const (
+	defaultSnooze = time.Minute
+	rollbackTime  = 5 * time.Second
+)
 
 // Config of a Handler.
 type Config struct {
@@ -81,9 +84,10 @@ func New(pool *pgxpool.Pool, config Config) (*Handler, error) {
 func (h *Handler) Run(ctx context.Context, job dispatch.Job) dispatch.Result {
 	conn, err := h.pool.Acquire(ctx)
 	if err != nil {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return dispatch.Retry(fmt.Errorf("wait for a connection: %w", err))
 		}
+		// For all its time it may have waited for other functions.
 		return dispatch.Unavailable(fmt.Errorf("connect: %w", err), 0)
 	}
 	defer conn.Release()
@@ -92,7 +96,11 @@ func (h *Handler) Run(ctx context.Context, job dispatch.Job) dispatch.Result {
 		return dispatch.Unavailable(fmt.Errorf("begin: %w", err), 0)
 	}
 	// After a commit this does nothing. The deadline may have passed: the connection is closed then, which rolls back too.
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTime)
+		defer cancel()
+		_ = tx.Rollback(ctx)
+	}()
 
 	output, err := h.callFunction(ctx, tx, job)
 	if err != nil {

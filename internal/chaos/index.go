@@ -201,13 +201,16 @@ func (x *index) cutOff(from time.Time) time.Time {
 	return from
 }
 
-// hostTime of a time by the database's clock.
+// hostTime of a time by the database's clock. Steps are by more than a scenario lasts, so that no two offsets explain it, save
+// for the moment of the step itself.
 func (x *index) hostTime(at time.Time) time.Time {
 	var offset time.Duration
+	from := time.Time{}
 	for _, event := range x.clocks {
-		if event.At.Before(at.Add(-event.Offset)) {
-			offset = event.Offset
+		if host := at.Add(-offset); !host.Before(from) && host.Before(event.At) {
+			return host
 		}
+		offset, from = event.Offset, event.At
 	}
 	return at.Add(-offset)
 }

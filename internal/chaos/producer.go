@@ -74,6 +74,9 @@ func (p *producer) drawOne() Spec {
 		spec.Type, spec.Poison, spec.MaxAttempts = typePoison, true, 3
 		return spec
 	}
+	if p.load.Light {
+		return spec
+	}
 	switch draw := p.random.IntN(100); {
 	case draw < 12:
 		spec.Type = typeScript

@@ -16,6 +16,10 @@ func Print(out io.Writer, o Outcome) {
 	if !o.OK() {
 		verdict = "VIOLATED"
 	}
+	if o.Skipped != "" {
+		fmt.Fprintf(out, "%-8s %-14s %s\n", "skipped", o.Scenario.Name, o.Skipped)
+		return
+	}
 	fmt.Fprintf(out, "%-8s %-14s %4.0f s  %s\n", verdict, o.Scenario.Name, o.Took.Seconds(), o.Figures)
 	if o.Err != nil {
 		fmt.Fprintf(out, "    %v\n", o.Err)
@@ -75,6 +79,10 @@ func Table(outcomes []Outcome) string {
 	var text strings.Builder
 	text.WriteString(tableHead)
 	for _, o := range outcomes {
+		if o.Skipped != "" {
+			fmt.Fprintf(&text, "| %s | skipped: %s |\n", o.Scenario.Title, o.Skipped)
+			continue
+		}
 		f := o.Figures
 		others := 0
 		for kind, n := range f.Breach {

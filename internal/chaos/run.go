@@ -16,6 +16,8 @@ import (
 type Config struct {
 	// Pgbell is the program that is tested: the path of the real binary.
 	Pgbell string
+	// Released is the first release's program. Where there is no such file, the scenario that needs it is skipped.
+	Released string
 	// Program runs Child with the arguments that are added to it.
 	Program []string
 	// Seed draws faults and jobs. The same seed draws the same ones; when each of them hits is up to the machine.
@@ -35,6 +37,8 @@ type Outcome struct {
 	Figures  Figures
 	// Violations are what must not happen, each with its evidence.
 	Violations []Violation
+	// Skipped is why it wasn't run; empty if it was.
+	Skipped string
 	// Err is why the scenario could not be run to its end; it counts as a violation.
 	Err error
 	// Folder with the history and the logs; empty if it was removed.
@@ -49,11 +53,14 @@ func Run(ctx context.Context, config Config, scenario Scenario) Outcome {
 	began := time.Now()
 	name := fnv.New64a()
 	_, _ = name.Write([]byte(scenario.Name)) // never fails
-	w := &World{Scenario: scenario.withDefaults(), config: config, Random: rand.New(rand.NewPCG(config.Seed, name.Sum64()))}
+	w := &World{Scenario: scenario.withDefaults(), config: config, program: config.Pgbell, Random: rand.New(rand.NewPCG(config.Seed, name.Sum64()))}
 	outcome := Outcome{Scenario: w.Scenario}
 	facts, err := w.play(ctx)
 	if err == nil {
 		outcome.Violations, outcome.Figures = Check(facts, w.Scenario.Allowed)
+	}
+	if skip, ok := errors.AsType[Skip](err); ok {
+		outcome.Skipped, err = skip.Reason, nil
 	}
 	outcome.Err = err
 	keep := config.Keep || !outcome.OK()

@@ -21,6 +21,9 @@ type Scenario struct {
 	// Postgres says how the server is started.
 	Postgres postgres.Options
 	Load     Load
+	// Host is called before the server starts, and may change how it is started: w.Scenario.Postgres. Where what it takes
+	// isn't on this machine, it returns a Skip. May be nil.
+	Host func(ctx context.Context, w *World) error
 	// Prepare is called when the server runs, before the sidecars start. May be nil.
 	Prepare func(ctx context.Context, w *World) error
 	// Strike does the fault once and returns when it is over. It is called again and again, after pauses, while the
@@ -43,6 +46,8 @@ type Load struct {
 	Rate float64
 	// Run is the mean duration of a job. Defaults to 150 ms.
 	Run time.Duration
+	// Light jobs are short webhooks alone: for high rates.
+	Light bool
 	// Poison jobs in all, each of which kills its sidecar. Defaults to 0.
 	Poison int
 }
@@ -60,6 +65,11 @@ type Allowed struct {
 	// Claiming within this time of the end of a fault that struck all. Defaults to unlimited.
 	Resume time.Duration
 }
+
+// Skip is the error of a scenario that can't be run here, and says why.
+type Skip struct{ Reason string }
+
+func (s Skip) Error() string { return "skipped: " + s.Reason }
 
 func (s Scenario) withDefaults() Scenario {
 	defaultTo(&s.Sidecars, 3)
@@ -83,7 +93,7 @@ func defaultTo[T comparable](value *T, otherwise T) {
 // Scenarios are all that there are, the one that takes longest first.
 func Scenarios() []Scenario {
 	var all []Scenario
-	for _, some := range [][]Scenario{processScenarios, faultScenarios} {
+	for _, some := range [][]Scenario{processScenarios, faultScenarios, upgradeScenarios} {
 		all = append(all, some...)
 	}
 	return append([]Scenario{mixed(all)}, all...)

@@ -74,7 +74,7 @@ func (s *Sidecar) Start(ctx context.Context) error {
 		return fmt.Errorf("write configuration: %w", err)
 	}
 	env := append([]string{"DATABASE_URL=" + s.world.databaseURL(s.number)}, s.world.Scenario.Env...)
-	s.current, err = startProcess(s.world.history, s.world.folder, name, []string{s.world.config.Pgbell, "run", "--config", path}, env)
+	s.current, err = startProcess(s.world.history, s.world.folder, name, []string{s.world.program, "run", "--config", path}, env)
 	return err
 }
 

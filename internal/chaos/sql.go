@@ -56,3 +56,18 @@ const workersSQL = `SELECT id, name FROM chaos_workers`
 
 // A transaction that holds the horizon for as long as it is open.
 const holdHorizonSQL = `CREATE TEMP TABLE chaos_horizon AS SELECT txid_current()`
+
+const earsSQL = `SELECT pid FROM pg_stat_activity WHERE application_name IN ('pgbell listener', 'pgbell bell') ORDER BY pid`
+
+const terminateSQL = `SELECT pg_terminate_backend(pid) FROM unnest($1::int[]) AS t(pid)`
+
+// All sessions but the scenario's own.
+const terminateAllSQL = `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE backend_type = 'client backend' AND application_name <> 'chaos'`
+
+const terminateOneSQL = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE backend_type = 'client backend' AND application_name <> 'chaos' ORDER BY random() LIMIT 1`
+
+const lockRowsSQL = `SELECT FROM jobs WHERE status IN ('pending', 'processing') LIMIT 10 FOR UPDATE`
+
+const lockTableSQL = `LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE`

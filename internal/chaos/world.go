@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pgbell/pgbell/internal/postgres"
+	"github.com/pgbell/pgbell/internal/proxy"
 	"github.com/pgbell/pgbell/migrations"
 )
 
@@ -29,7 +30,14 @@ type World struct {
 	// Route is the database URL of a sidecar, counted from 0; nil: the server's own. Prepare may set it.
 	Route func(sidecar int) string
 
+	// Proxies in front of the database, one for each sidecar; nil without putProxies.
+	Proxies []*proxy.Proxy
+
+	clock  *postgres.Clock // nil without fakeClock
+	offset time.Duration   // that it was set to
+
 	config  Config
+	program string // that sidecars are started with
 	history *History
 	folder  string
 	appAddr string
@@ -38,6 +46,7 @@ type World struct {
 	mu       sync.Mutex
 	faults   int
 	cleanups []func() error
+	atEnd    []func() error
 }
 
 // URL of the database, directly.
@@ -58,6 +67,13 @@ func (w *World) Cleanup(f func() error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.cleanups = append(w.cleanups, f)
+}
+
+// AtEnd is called when the server has stopped. The last one comes first.
+func (w *World) AtEnd(f func() error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.atEnd = append(w.atEnd, f)
 }
 
 func (w *World) cleanUp() error {
@@ -107,6 +123,11 @@ func (w *World) open(ctx context.Context) (err error) {
 	}
 	if w.history, err = OpenHistory(w.historyPath()); err != nil {
 		return err
+	}
+	if w.Scenario.Host != nil {
+		if err := w.Scenario.Host(ctx, w); err != nil {
+			return fmt.Errorf("prepare the server: %w", err)
+		}
 	}
 	if w.Server, err = postgres.Start(ctx, w.Scenario.Postgres); err != nil {
 		return err
@@ -186,6 +207,9 @@ func (w *World) close(keep bool) error {
 	}
 	if w.Server != nil {
 		errs = append(errs, w.Server.Stop())
+	}
+	for i := len(w.atEnd) - 1; i >= 0; i-- {
+		errs = append(errs, w.atEnd[i]())
 	}
 	if w.history != nil {
 		errs = append(errs, w.history.Close())

@@ -36,6 +36,8 @@ type Database struct {
 	ListenURL string
 	// Schema that pgbell is installed in.
 	Schema string
+	// MaxConns is how many connections a sidecar has at most.
+	MaxConns int
 }
 
 // HTTP says where health and metrics are served.
@@ -109,7 +111,7 @@ const day = 24 * time.Hour
 // defaults returns the configuration of an empty file.
 func defaults() *Config {
 	return &Config{
-		Database:      Database{Schema: "public"},
+		Database:      Database{Schema: "public", MaxConns: 30},
 		Concurrency:   100,
 		HTTP:          HTTP{Addr: DefaultHTTPAddr},
 		Log:           Log{Level: "info", Format: "auto"},
@@ -123,6 +125,9 @@ func defaults() *Config {
 		places:        map[string]place{},
 	}
 }
+
+// LeastConns is the least MaxConns: two for the listener, two for probes, four for the work, one for SQL functions.
+const LeastConns = 9
 
 // sqlFuncConcurrency is the default of such handlers: each job that runs has a database connection to itself.
 const sqlFuncConcurrency = 8

@@ -34,6 +34,8 @@ type Options struct {
 	Dir string
 	// Durable keeps fsync, full_page_writes and synchronous_commit on, as a real installation has them.
 	Durable bool
+	// Env is added to the environment of the server's programs, as NAME=value.
+	Env []string
 	// Notice is called with a line for people before a step that takes long, such as a download. Defaults to stderr.
 	Notice func(line string)
 }
@@ -41,11 +43,13 @@ type Options struct {
 // Server is a running Postgres. Its methods are not for use by several goroutines at once.
 type Server struct {
 	bin, dir, password string
+	env                []string
 	port               int
 	account            account
 	owner              *os.File
 	process            *exec.Cmd
 	exited             chan struct{}
+	paused             bool
 }
 
 // Start makes a data folder, starts a server in it and waits until it accepts connections. The caller must call Stop.
@@ -75,7 +79,7 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	server := &Server{bin: bin, dir: dir, owner: owner, account: account}
+	server := &Server{bin: bin, dir: dir, owner: owner, account: account, env: options.Env}
 	err = server.create(ctx, options)
 	if err == nil {
 		err = server.launchAnywhere(ctx)
@@ -130,6 +134,22 @@ func (s *Server) PID() int {
 	}
 	return s.process.Process.Pid
 }
+
+// Ended reports whether a server that was launched has ended by itself since. Launch starts it again.
+func (s *Server) Ended() bool {
+	if s.process == nil {
+		return false
+	}
+	select {
+	case <-s.exited:
+		return true
+	default:
+		return false
+	}
+}
+
+// Dir is the folder that has all of the server's files.
+func (s *Server) Dir() string { return s.dir }
 
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }
 
@@ -194,6 +214,9 @@ func (s *Server) Halt(mode syscall.Signal) error {
 	if s.process == nil {
 		return nil
 	}
+	if s.paused {
+		_ = s.Resume() // or it would not hear of it; fails only if it has ended
+	}
 	if err := s.process.Process.Signal(mode); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("signal postgres: %w", err)
 	}
@@ -221,7 +244,7 @@ func (s *Server) command(ctx context.Context, name string, args ...string) *exec
 			command.Env = append(command.Env, variable)
 		}
 	}
-	command.Env = append(command.Env, "LC_ALL=C")
+	command.Env = append(append(command.Env, "LC_ALL=C"), s.env...)
 	// Its own process group: Ctrl-C at the terminal is for the caller, who stops the server in order.
 	command.SysProcAttr = &syscall.SysProcAttr{Credential: s.account.credential, Setpgid: true}
 	return command

@@ -36,6 +36,7 @@ func run(ctx context.Context, args []string, out io.Writer) (ok bool, err error)
 	var config chaos.Config
 	flags := flag.NewFlagSet("chaos", flag.ContinueOnError)
 	flags.StringVar(&config.Pgbell, "pgbell", "bin/pgbell", "the program to test")
+	flags.StringVar(&config.Released, "released", "bin/pgbell-0.1.0", "the first release, for the scenario upgrade")
 	flags.Uint64Var(&config.Seed, "seed", 0, "draws faults and jobs; 0: the time")
 	flags.BoolVar(&config.Full, "full", false, "the long form: some minutes a scenario, mixed faults for an hour")
 	flags.BoolVar(&config.Keep, "keep", false, "keep the folders of all scenarios")
@@ -49,8 +50,10 @@ func run(ctx context.Context, args []string, out io.Writer) (ok bool, err error)
 	if config.Seed == 0 {
 		config.Seed = uint64(time.Now().UnixNano())
 	}
-	if config.Pgbell, err = filepath.Abs(config.Pgbell); err != nil {
-		return false, fmt.Errorf("find %s: %w", config.Pgbell, err)
+	for _, program := range []*string{&config.Pgbell, &config.Released} {
+		if *program, err = filepath.Abs(*program); err != nil {
+			return false, fmt.Errorf("find %s: %w", *program, err)
+		}
 	}
 	self, err := os.Executable()
 	if err != nil {
