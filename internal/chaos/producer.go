@@ -23,9 +23,9 @@ type producer struct {
 	load        Load
 	history     *History
 	random      *rand.Rand
-	number      int       // of the last job
-	poison      int       // jobs of that kind that are still to come
-	warm        time.Time // the next one comes after it
+	number      int // of the last job
+	poison      int // poison jobs that are still to come
+	nextPoison  time.Time
 	poisonEvery time.Duration
 	conn        *pgx.Conn
 }
@@ -68,9 +68,9 @@ func (p *producer) drawOne() Spec {
 	p.number++
 	// Durations are spread from nothing to twice the mean.
 	spec := Spec{Number: p.number, Type: typeWeb, Run: time.Duration(p.random.Float64() * 2 * float64(p.load.Run)), MaxAttempts: manyAttempts}
-	if p.poison > 0 && time.Now().After(p.warm) {
+	if p.poison > 0 && time.Now().After(p.nextPoison) {
 		p.poison--
-		p.warm = time.Now().Add(p.poisonEvery)
+		p.nextPoison = time.Now().Add(p.poisonEvery)
 		spec.Type, spec.Poison, spec.MaxAttempts = typePoison, true, 3
 		return spec
 	}

@@ -132,7 +132,7 @@ func (w *World) strikeUnderLoad(ctx context.Context) error {
 		load.Poison *= max(1, int(w.lasts()/w.Scenario.Lasts)/3)
 	}
 	producing := producer{url: w.URL(), load: load, history: w.history, random: rand.New(rand.NewPCG(w.Random.Uint64(), 0)),
-		warm: warm, poisonEvery: w.lasts() / time.Duration(load.Poison+1)}
+		nextPoison: warm, poisonEvery: w.lasts() / time.Duration(load.Poison+1)}
 	var producers sync.WaitGroup
 	var producerErr error
 	producers.Go(func() { producerErr = producing.run(loading) })
