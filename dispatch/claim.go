@@ -43,7 +43,7 @@ func (d *Dispatcher) claim(ctx, jobs context.Context, w wants) (claimed, error) 
 	d.claiming <- struct{}{}
 	defer func() { <-d.claiming }()
 
-	sent := time.Now()
+	sent, beat := time.Now(), d.clock()
 	d.claimedAt = sent
 	// A worker that holds jobs heartbeats three times in its lease time. From none to some, the claim does, if it is time.
 	renew := w.none && d.leaseLeft() < d.config.LeaseTime*2/3
@@ -70,14 +70,14 @@ func (d *Dispatcher) claim(ctx, jobs context.Context, w wants) (claimed, error) 
 		return rows.Err()
 	})
 	if err := d.claims.send(ctx, batch); err != nil {
-		d.suspect(time.Now())
+		d.suspect()
 		return claimed{}, fmt.Errorf("claim jobs: %w", err)
 	}
 	d.database.up(DoingClaim)
 	d.readyOnce.Do(func() { close(d.ready) })
 	d.metrics.claim(len(found), most, time.Since(sent))
 	if len(found) > 0 && renew {
-		d.beaten(sent)
+		d.beaten(beat)
 	}
 	if len(found) > 0 {
 		d.reaperNudge.send() // where we found work, others may have too

@@ -36,6 +36,7 @@ func (d *Dispatcher) claimLoop(ctx, jobs context.Context) {
 
 // turn claims once what there is room for, and waits where there is no room, or no more.
 func (d *Dispatcher) turn(ctx, jobs context.Context) error {
+	d.heedDeafness()
 	d.gather(ctx)
 	drain(d.lanes.freed)
 	d.left = leftOut{}
@@ -73,6 +74,17 @@ func (d *Dispatcher) turn(ctx, jobs context.Context) error {
 		_, err = d.walkLevels(ctx, w)
 	}
 	return err
+}
+
+// heedDeafness drops all connections once the bell has become deaf: what befell its own may have befallen these, and they would
+// lead to nowhere, or to a server that was demoted, where reads go on to succeed and find nothing.
+func (d *Dispatcher) heedDeafness() {
+	deaf := d.bell.Deaf()
+	if deaf && !d.deaf {
+		d.claims.release()
+		d.database.reset()
+	}
+	d.deaf = deaf
 }
 
 // leftOut says what a turn left out for want of room. There may be room by the time that it rests, and nobody looked since.

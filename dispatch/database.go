@@ -19,6 +19,8 @@ const (
 	// forgetAfter is for how long a failure counts that nothing has come after: what failed is tried again sooner than that, if
 	// there is still any need.
 	forgetAfter = 15 * time.Second
+	// renewEvery is how often all connections are given up, at most.
+	renewEvery = time.Second
 )
 
 // What is done to the database, as the log and Failing name it.
@@ -38,10 +40,12 @@ const (
 
 // database knows which statements fail, and says in the log when the first does and when none does any more.
 type database struct {
-	log zerolog.Logger
+	log   zerolog.Logger
+	reset func() // all connections
 
 	mu      sync.Mutex
 	since   time.Time // zero while nothing fails
+	renewed time.Time // when all connections were given up
 	told    bool      // the log knows
 	failing map[string]trouble
 	last    map[string]time.Time // when the log told of a kind of trouble
@@ -52,15 +56,36 @@ type trouble struct {
 	err         error
 }
 
+// mendReadOnly is what to do about a server that is read-only.
+const mendReadOnly = "lead database.url to the primary, or name all servers in it with target_session_attrs=read-write; it is tried again " +
+	"until the server may be written to"
+
+// isReadOnly: the server is a standby, or a primary that was demoted.
+func isReadOnly(err error) bool {
+	var refusal *pgconn.PgError
+	return errors.As(err, &refusal) && refusal.Code == "25006"
+}
+
+// isUnanswered: the server said nothing.
+func isUnanswered(err error) bool {
+	var refusal *pgconn.PgError
+	return !errors.As(err, &refusal)
+}
+
 func (d *database) down(doing string, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := time.Now()
+	// The other connections are as old and lead to the same place. Each would have to fail by itself, and that takes as long as
+	// a statement may take where nothing comes back.
+	if (isReadOnly(err) || isUnanswered(err)) && now.Sub(d.renewed) >= renewEvery {
+		d.renewed = now
+		d.reset()
+	}
 	if d.failing == nil {
 		d.failing, d.last = map[string]trouble{}, map[string]time.Time{}
 	}
-	first := d.since.IsZero()
-	if first {
+	if d.since.IsZero() {
 		d.since = now
 	}
 	t := d.failing[doing]
@@ -77,7 +102,11 @@ func (d *database) down(doing string, err error) {
 		return
 	}
 	d.told, d.last[""], d.last[kind] = true, now, now
-	d.log.Warn().Str("doing", doing).Err(err).Dur("down_ms", now.Sub(d.since)).Msg("database statement failed, trying again")
+	entry := d.log.Warn().Str("doing", doing).Err(err).Dur("down_ms", now.Sub(d.since))
+	if isReadOnly(err) {
+		entry.Str("cause", "the server is read-only: a standby, or a primary that was demoted").Str("mend", mendReadOnly)
+	}
+	entry.Msg("database statement failed, trying again")
 }
 
 // up notes that what was done has succeeded.

@@ -44,6 +44,7 @@ type Dispatcher struct {
 	left      leftOut   // what this turn left out for want of room
 	shy       shyness
 	alone     solitude
+	deaf      bool // the bell was so at the last turn
 
 	started     atomic.Bool
 	ready       chan struct{}
@@ -54,9 +55,10 @@ type Dispatcher struct {
 	claiming    chan struct{} // holds a token while a claim is under way, and while what it led to is compared with the database
 	worker      atomic.Int32  // our number in job_workers
 	others      atomic.Int32  // other workers alive, as of the last heartbeat
-	lastBeat    atomic.Int64  // when the last heartbeat that arrived was sent: nanoseconds on epoch's monotonic clock
-	suspectTill atomic.Int64  // until when claims may turn up whose answer was lost; the same clock
-	compared    time.Time     // by heartbeatLoop alone: when our leases were last compared with the database's
+	clock       func() time.Duration
+	lastBeat    atomic.Int64 // when the last heartbeat that arrived was sent, by clock
+	suspectTill atomic.Int64 // until when claims may turn up whose answer was lost, by clock
+	compared    time.Time    // by heartbeatLoop alone: when our leases were last compared with the database's
 	epoch       time.Time
 	beatNow     nudge // heartbeat at once
 	busy        nudge // a worker that held no jobs holds some
@@ -83,11 +85,13 @@ func New(pool *pgxpool.Pool, config Config) (*Dispatcher, error) {
 		reaping: keptConn{pool: pool, scarcity: scarce}, shared: newShared(pool, scarce),
 		metrics: metrics, lanes: newLanes(config, metrics), settler: newSettler(),
 		attempts:    attempts{byLease: map[pgtype.UUID]*attempt{}},
-		database:    database{log: log},
+		database:    database{log: log, reset: pool.Reset},
+		deaf:        true,
 		pauses:      pauses{wake: newNudge()},
 		walk:        newWalk(),
 		ready:       make(chan struct{}),
 		epoch:       time.Now(),
+		clock:       sinceBoot,
 		reaperNudge: newNudge(),
 		levels:      newLevels(config.Types),
 		passed:      newPause(5*time.Millisecond, time.Second),

@@ -566,7 +566,7 @@ func (f fixture) checkCompletedOnce(ids []string) {
 // the ids of all.
 func (f fixture) insertSteadily(jobType string) (stop func() []string) {
 	f.Helper()
-	pool, err := pgxpool.New(context.Background(), f.url)
+	pool, err := pgxpool.New(context.Background(), pgtest.PoolURL(f.url))
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -36,7 +36,7 @@ func (f fixture) start(config dispatch.Config) (stop func()) {
 	if config.ShutdownGrace == 0 {
 		config.ShutdownGrace = 5 * time.Second
 	}
-	pool, err := pgxpool.New(context.Background(), f.url)
+	pool, err := pgxpool.New(context.Background(), pgtest.PoolURL(f.url))
 	if err != nil {
 		f.Fatalf("open pool: %v", err)
 	}

@@ -40,11 +40,11 @@ func (d *Dispatcher) register(ctx context.Context) bool {
 func (d *Dispatcher) tryRegister(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout())
 	defer cancel()
-	sent := time.Now()
+	sent := d.clock()
 	types := slices.Sorted(maps.Keys(d.config.Types))
 	type row struct{ Worker, Others int32 }
 	registered, err := queryUnder(ctx, &d.beats, d.sql.briefly, pgx.RowToStructByPos[row], d.sql.register, d.config.Name, d.config.Version,
-		SchemaVersion, d.config.Concurrency, types, d.config.LeaseTime.Seconds(), d.config.DeadAfter.Seconds())
+		SchemaVersion, d.config.Concurrency, types, d.config.LeaseTime.Seconds(), d.deadAfter().Seconds())
 	if err != nil {
 		return fmt.Errorf("register worker: %w", err)
 	}
@@ -60,6 +60,14 @@ func (d *Dispatcher) tryRegister(ctx context.Context) error {
 	return nil
 }
 
+// deadAfter is for how long our presence may be missing. Where it is never shown, only heartbeats count.
+func (d *Dispatcher) deadAfter() time.Duration {
+	if d.config.Presence == nil {
+		return d.config.LeaseTime
+	}
+	return d.config.DeadAfter
+}
+
 func (d *Dispatcher) unregister(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout())
 	defer cancel()
@@ -69,11 +77,11 @@ func (d *Dispatcher) unregister(ctx context.Context) {
 }
 
 // beaten notes that a heartbeat that was sent then has arrived.
-func (d *Dispatcher) beaten(sent time.Time) { d.lastBeat.Store(int64(sent.Sub(d.epoch))) }
+func (d *Dispatcher) beaten(sent time.Duration) { d.lastBeat.Store(int64(sent)) }
 
 // leaseLeft is how long our leases certainly stand from now on.
 func (d *Dispatcher) leaseLeft() time.Duration {
-	return d.config.LeaseTime - (time.Since(d.epoch) - time.Duration(d.lastBeat.Load()))
+	return d.config.LeaseTime - (d.clock() - time.Duration(d.lastBeat.Load()))
 }
 
 // leaseMargin before the end of the lease, jobs are cancelled, so that they are over when others may start them.
@@ -85,13 +93,13 @@ func (d *Dispatcher) mayClaim() bool {
 }
 
 // suspect notes that a claim's answer was lost: the database may hold jobs for us that we don't know of.
-func (d *Dispatcher) suspect(now time.Time) {
-	d.suspectTill.Store(int64(now.Add(2 * d.config.LeaseTime).Sub(d.epoch)))
+func (d *Dispatcher) suspect() {
+	d.suspectTill.Store(int64(d.clock() + 2*d.config.LeaseTime))
 	d.beatNow.send()
 }
 
 func (d *Dispatcher) suspicious() bool {
-	return time.Since(d.epoch) < time.Duration(d.suspectTill.Load())
+	return d.clock() < time.Duration(d.suspectTill.Load())
 }
 
 // heartbeatLoop keeps the worker's row alive, and compares what we hold with what the database says that we hold, until ctx
@@ -99,7 +107,7 @@ func (d *Dispatcher) suspicious() bool {
 func (d *Dispatcher) heartbeatLoop(ctx context.Context) {
 	present, stop := d.announce(ctx)
 	defer func() { stop(); present.Wait() }()
-	due := time.Now()
+	due := d.clock()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -116,10 +124,8 @@ func (d *Dispatcher) heartbeatLoop(ctx context.Context) {
 		}
 		// Jobs may have come, or our presence gone: then it is due sooner. Never later, although the claims of an idle worker
 		// are heartbeats: what we hold has to be compared all the same.
-		if soon := d.epoch.Add(time.Duration(d.lastBeat.Load())).Add(d.nextBeat()); soon.Before(due) {
-			due = soon
-		}
-		if left := time.Until(due); left > 0 && !atOnce {
+		due = min(due, time.Duration(d.lastBeat.Load())+d.nextBeat())
+		if left := due - d.clock(); left > 0 && !atOnce {
 			timer.Reset(min(left, d.glance()))
 			continue
 		}
@@ -149,7 +155,7 @@ func (d *Dispatcher) heartbeatLoop(ctx context.Context) {
 		if next >= idleBeat {
 			d.beats.release()
 		}
-		due = time.Now().Add(next)
+		due = d.clock() + next
 		timer.Reset(min(next, d.glance()))
 	}
 }
@@ -175,7 +181,7 @@ func (d *Dispatcher) nextBeat() time.Duration {
 	switch {
 	case d.lanes.holds() == 0 && !d.suspicious():
 		return idleBeat
-	case d.config.Presence == nil || !d.config.Presence.Present():
+	case d.config.Presence != nil && !d.config.Presence.Present():
 		return d.glance()
 	default:
 		return d.config.LeaseTime / 3
@@ -195,7 +201,7 @@ func (d *Dispatcher) beat(ctx context.Context) error {
 	limit := min(max(d.leaseLeft()-d.leaseMargin(), time.Second), d.statementTimeout())
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	sent := time.Now()
+	sent := d.clock()
 	others, err := queryUnder(ctx, &d.beats, d.sql.briefly, pgx.RowTo[int32], d.sql.beat, d.worker.Load())
 	if err != nil {
 		return fmt.Errorf("heartbeat: %w", err)

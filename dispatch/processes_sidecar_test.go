@@ -24,6 +24,7 @@ import (
 
 	"github.com/pgbell/pgbell/dispatch"
 	"github.com/pgbell/pgbell/dispatch/gofunc"
+	"github.com/pgbell/pgbell/internal/pgtest"
 	"github.com/pgbell/pgbell/listener"
 )
 
@@ -142,7 +143,7 @@ func (s spec) run(ctx context.Context, log io.Writer) error {
 	defer func() { _ = file.Close() }() // all is written by then
 	records := recorder{s.Name, file}
 
-	poolConfig, err := pgxpool.ParseConfig(s.URL)
+	poolConfig, err := pgxpool.ParseConfig(pgtest.PoolURL(s.URL))
 	if err != nil {
 		return err
 	}

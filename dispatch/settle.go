@@ -201,7 +201,7 @@ func (d *Dispatcher) write(ctx context.Context, batch []verdict, statement func(
 		d.database.down(doSettle, err)
 		if ctx.Err() != nil || d.leaseLeft() <= 0 {
 			d.log.Error().Int("jobs", len(batch)).Err(err).Msg("outcomes could not be written before the lease ended: the jobs will run again")
-			d.suspect(time.Now()) // where no other worker reaps them, it is up to us to find them
+			d.suspect() // where no other worker reaps them, it is up to us to find them
 			return
 		}
 		pause.wait(ctx, nil)

@@ -59,7 +59,7 @@ func (s *sent) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) 
 func surveyed(t *testing.T) (*reaper, *sent, *pgx.Conn) {
 	t.Helper()
 	url := pgtest.Migrated(t)
-	config, err := pgxpool.ParseConfig(url)
+	config, err := pgxpool.ParseConfig(pgtest.PoolURL(url))
 	if err != nil {
 		t.Fatal(err)
 	}

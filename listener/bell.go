@@ -11,7 +11,10 @@ import (
 // usedInterval is the longest time between two canaries while the server's queue of notifications is in use.
 const usedInterval = 12 * time.Second
 
-var errSilent = errors.New("no echo")
+var (
+	errSilent   = errors.New("no echo")
+	errReadOnly = errors.New("the server is read-only")
+)
 
 // bell is one life of the bell connection. Only the goroutine of keepBell uses it.
 type bell struct {
@@ -21,6 +24,7 @@ type bell struct {
 	answered   uint32 // the server process that the last canary met
 	jobs       uint32 // oid of the jobs table then, 0 if there was none
 	fullQueue  bool   // of notifications
+	readOnly   bool   // what the connection said of its server then
 	listens    uint64 // what hearing.listened said when the last canary was sent
 	nonce      string
 	canaryAt   time.Time // when the last canary was sent
@@ -53,7 +57,7 @@ func (l *Listener) keepBell(ctx context.Context) {
 			}
 			continue
 		}
-		b := &bell{Listener: l, link: connection, sleepers: sleepers{logged: map[string]bool{}}}
+		b := &bell{Listener: l, link: connection, pingAt: time.Now().Add(l.config.PingInterval), sleepers: sleepers{logged: map[string]bool{}}}
 		err = b.serve(ctx)
 		l.presence.lose()
 		l.slumber.lost()
@@ -61,6 +65,9 @@ func (l *Listener) keepBell(ctx context.Context) {
 		case ctx.Err() != nil:
 		case errors.Is(err, errSilent):
 			l.hearing.silent(causeOfSilence(connection.conn.PgConn().PID(), b.answered))
+			l.cutListenOn()
+		case errors.Is(err, errReadOnly):
+			l.hearing.silent(causeOfReadOnly())
 			l.cutListenOn()
 		default:
 			l.hearing.bellLost(causeOfLoss(roleBell, err))
@@ -72,10 +79,10 @@ func (l *Listener) keepBell(ctx context.Context) {
 // serve does what is due and reads the connection in between, until it is lost, silent, or ctx is done.
 func (b *bell) serve(ctx context.Context) error {
 	for {
-		if err := b.chirp(ctx); err != nil {
+		if err := b.ping(ctx); err != nil {
 			return err
 		}
-		if err := b.ping(ctx); err != nil {
+		if err := b.chirp(ctx); err != nil {
 			return err
 		}
 		if err := b.bePresent(ctx); err != nil {
@@ -90,7 +97,8 @@ func (b *bell) serve(ctx context.Context) error {
 	}
 }
 
-// chirp sends a canary when it is due, or when there is a new LISTEN connection to prove.
+// chirp sends a canary when it is due, when there is a new LISTEN connection to prove, or when the server has said that it
+// became read-only: a pooler may say so of another one.
 func (b *bell) chirp(ctx context.Context) error {
 	missing := b.hearing.missing(b.nonce)
 	if missing && !time.Now().Before(b.echoBefore) {
@@ -98,7 +106,8 @@ func (b *bell) chirp(ctx context.Context) error {
 	}
 	listens := b.hearing.listened()
 	now := time.Now()
-	if listens == b.listens && (missing || now.Before(b.nextCanary())) {
+	doubted := b.link.saysReadOnly() != b.readOnly
+	if listens == b.listens && !doubted && (missing || now.Before(b.nextCanary())) {
 		return nil
 	}
 	b.listens, b.nonce = listens, rand.Text()
@@ -108,9 +117,14 @@ func (b *bell) chirp(ctx context.Context) error {
 	statement, cancel := context.WithTimeout(ctx, b.config.EchoTimeout)
 	defer cancel()
 	var usage float64
-	err := b.link.conn.QueryRow(statement, sqlCanary, b.config.Schema, b.channel, canaryPrefix+b.nonce).Scan(&b.answered, &b.jobs, &usage)
+	var readOnly bool
+	err := b.link.conn.QueryRow(statement, sqlCanary, b.config.Schema, b.channel, canaryPrefix+b.nonce).
+		Scan(&b.answered, &b.jobs, &usage, &readOnly)
 	if err != nil {
 		return fmt.Errorf("send canary: %w", err)
+	}
+	if b.readOnly = b.link.saysReadOnly(); readOnly {
+		return errReadOnly
 	}
 	b.echoBefore = time.Now().Add(b.config.EchoTimeout)
 	b.heedQueue(usage)
@@ -150,10 +164,11 @@ func (b *bell) nextDue() time.Time {
 func (b *bell) heedQueue(usage float64) {
 	full, changed := b.slumber.queued(usage)
 	b.fullQueue = full
+	b.metrics.queueUsage.Set(usage)
 	switch {
 	case !changed:
 	case full:
-		b.logger.Warn().Float64("usage", usage).Str("mend", "end the session that LISTENs and has a transaction open").
+		b.logger.Warn().Float64("usage", usage).Str("cause", "a session that LISTENs keeps a transaction open").Str("mend", mendQueue).
 			Msg("queue of notifications fills up: polling instead")
 	default:
 		b.logger.Info().Float64("usage", usage).Msg("queue of notifications is drained")

@@ -20,6 +20,8 @@ const (
 	lost
 	noEcho
 	pooled
+	readOnly
+	queueFull
 	reasons
 )
 
@@ -36,7 +38,12 @@ const (
 	mendConnect   = "check that the server is up and that database.listen_url leads to it; it is tried again until it answers"
 	mendRefusal   = "correct database.listen_url or what the server allows; it is tried again until it succeeds"
 	mendReconnect = "none needed: the connection is made anew"
-	mendDirect    = "set database.listen_url to a direct connection, or to a pooler's session mode"
+	mendHalfOpen  = "none needed: the connection is made anew; if it happens again and again, look for a firewall or NAT that forgets " +
+		"connections, or a server that hangs"
+	mendReadOnly = "lead database.url and database.listen_url to the primary, or name all servers in them with " +
+		"target_session_attrs=read-write; it is tried again until the server may be written to"
+	mendQueue  = "end the session that LISTENs and has a transaction open; the server's log names its process"
+	mendDirect = "set database.listen_url to a direct connection, or to a pooler's session mode"
 )
 
 // causeOfConnect sorts what went wrong with getting a connection ready for its work.
@@ -45,16 +52,25 @@ func causeOfConnect(role string, err error) cause {
 	if errors.As(err, &between) {
 		return causeOfSilence(between.given, between.answered)
 	}
+	if errors.Is(err, pgconn.ErrReadOnlyConnection) {
+		return causeOfReadOnly()
+	}
 	var refusal *pgconn.PgError
 	// Class 57 is the operator's intervention: starting up, shutting down. 53300 is too many connections.
 	if !errors.As(err, &refusal) || strings.HasPrefix(refusal.Code, "57") || refusal.Code == "53300" {
 		return cause{reason: unreachable, what: "no connection to the database for the " + role, mend: mendConnect, err: err}
 	}
-	mend := mendRefusal
-	if refusal.Code == "25006" {
-		mend = "set database.listen_url to the primary server: a standby can't notify"
+	switch refusal.Code {
+	case "25006": // read_only_sql_transaction: LISTEN on a standby
+		return causeOfReadOnly()
+	case "54000": // program_limit_exceeded
+		return cause{reason: queueFull, what: "the server's queue of notifications is full", mend: mendQueue, err: err}
 	}
-	return cause{reason: refused, what: "the database refuses the " + role, mend: mend, err: err}
+	return cause{reason: refused, what: "the database refuses the " + role, mend: mendRefusal, err: err}
+}
+
+func causeOfReadOnly() cause {
+	return cause{reason: readOnly, mend: mendReadOnly, what: "the server is read-only: a standby, or a primary that was demoted"}
 }
 
 // causeOfLoss sorts what went wrong with a connection that stood.
@@ -62,6 +78,9 @@ func causeOfLoss(role string, err error) cause {
 	var refusal *pgconn.PgError
 	if errors.As(err, &refusal) && !strings.HasPrefix(refusal.Code, "57") {
 		return causeOfConnect(role, err)
+	}
+	if errors.Is(err, errNoAnswer) {
+		return cause{reason: lost, what: "the connection of the " + role + " is half-open: no answer to a ping", mend: mendHalfOpen}
 	}
 	return cause{reason: lost, what: "the connection of the " + role + " was lost", mend: mendReconnect, err: err}
 }

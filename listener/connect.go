@@ -96,6 +96,13 @@ func refusesSettings(err error) bool {
 	return errors.As(err, &refusal) && (refusal.Code == "08P01" || refusal.Code == "42704")
 }
 
+// saysReadOnly reports what the server last said of itself, with any answer: that it is a standby, or a primary that was told to
+// refuse writes.
+func (c *link) saysReadOnly() bool {
+	conn := c.conn.PgConn()
+	return conn.ParameterStatus("in_hot_standby") == "on" || conn.ParameterStatus("default_transaction_read_only") == "on"
+}
+
 func (c *link) keep(socket net.Conn) (net.Conn, error) {
 	if tcp, isTCP := socket.(*net.TCPConn); isTCP {
 		// A best effort: the ping notices what these would.

@@ -65,6 +65,10 @@
 // cause and the mend. A pooler that gives itself away, because the process that the connection was given isn't the one
 // that answers, is named as such.
 //
+// A server that was demoted answers, and echoes, while inserts ring elsewhere. With the answer to a ping it tells that it has become
+// read-only, which the next canary, sent at once, makes sure of: it finds out before it notifies, and a server that can't be
+// written to counts as deafness, so that connections are made anew, to the primary if the URL leads there.
+//
 // A canary costs two transactions, its own and its delivery, and the lock of a NOTIFY. Between canaries both connections are
 // pinged, every PingInterval: a Sync of the protocol, which the server answers without a transaction. A connection whose
 // answer is missing for EchoTimeout is made anew, alone. A ping can't tell whether LISTEN stands, nor how full the queue of

@@ -250,7 +250,7 @@ func TestStandbyIsNamed(t *testing.T) {
 	l := start(t, listener.Config{URL: server.URL("postgres")})
 	await(t, "it is said", func() bool {
 		health := l.Health()
-		return strings.Contains(health.Cause, "during recovery") && strings.Contains(health.Mend, "primary")
+		return health.Cause == "the server is read-only: a standby, or a primary that was demoted" && strings.Contains(health.Mend, "target_session_attrs=read-write")
 	})
 	run(t, connect(t, server.URL("postgres")), `SELECT pg_promote()`)
 	l.awaitHeard(t)

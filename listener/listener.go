@@ -113,6 +113,8 @@ type Health struct {
 	// HeldUpBy names a transaction that has inserted without ringing and is open for long, for people. Empty if there is
 	// none.
 	HeldUpBy string
+	// QueueFull reports that the server's queue of notifications is more than half full: inserts don't ring, so as to succeed.
+	QueueFull bool
 }
 
 // Health returns the state of the bell, for health checks.
@@ -120,7 +122,7 @@ func (l *Listener) Health() Health {
 	health := l.hearing.health()
 	health.Present = l.Present()
 	asleep, waiting, holder := l.slumber.now()
-	health.Asleep = asleep
+	health.Asleep, health.QueueFull = asleep, l.slumber.isQueueFull()
 	if holder != "" {
 		health.HeldUpBy = fmt.Sprintf("%s, for %s", holder, waiting.Round(time.Second))
 	}

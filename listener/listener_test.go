@@ -244,8 +244,8 @@ func TestMetricsLint(t *testing.T) {
 	if err != nil || len(problems) > 0 {
 		t.Errorf("%v, %v", problems, err)
 	}
-	if count := testutil.CollectAndCount(l.Collector()); count != 17 {
-		t.Errorf("%d series, want 17", count)
+	if count := testutil.CollectAndCount(l.Collector()); count != 18 {
+		t.Errorf("%d series, want 18", count)
 	}
 }
 

@@ -16,6 +16,7 @@ type metrics struct {
 	canary                   prometheus.Histogram
 	heard, present, deafTime prometheus.Collector
 	asleep, waiting          prometheus.Collector
+	queueUsage               prometheus.Gauge
 	states                   *prometheus.Desc
 	slumber                  func() *slumber
 }
@@ -41,7 +42,9 @@ func newMetrics(l *Listener) *metrics {
 			func() float64 { _, waiting, _ := l.slumber.now(); return waiting.Seconds() }),
 		states: prometheus.NewDesc("pgbell_listener_state_seconds_total", "Time spent asleep, each insert ringing, and awake.",
 			[]string{"state"}, nil),
-		slumber:     func() *slumber { return l.slumber },
+		slumber: func() *slumber { return l.slumber },
+		queueUsage: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "pgbell_listener_queue_usage", Help: "How full the server's queue of notifications was at the last canary, 0 to 1."}),
 		deafPeriods: counter("deaf_periods_total", "Times that the bell ceased to be heard."),
 		reconnects: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pgbell_listener_reconnects_total", Help: "Attempts to connect again, by connection."}, []string{"connection"}),
@@ -67,7 +70,7 @@ func newMetrics(l *Listener) *metrics {
 func (m *metrics) each() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.rings, m.cancels, m.unknown, m.deafPeriods, m.reconnects, m.canary, m.heard, m.present, m.deafTime,
-		m.sleeps, m.rushes, m.waits, m.asleep, m.waiting,
+		m.sleeps, m.rushes, m.waits, m.asleep, m.waiting, m.queueUsage,
 	}
 }
 

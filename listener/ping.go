@@ -54,6 +54,9 @@ func (b *bell) ping(ctx context.Context) error {
 	}
 	if err != nil {
 		b.asked.heedSilence()
+		if answer.Err() != nil {
+			err = errNoAnswer
+		}
 		return fmt.Errorf("ping: %w", err)
 	}
 	return nil

@@ -51,8 +51,8 @@ func TestSilentConnectionIsNoticed(t *testing.T) {
 	t.Parallel()
 	const interval, timeout = 500 * time.Millisecond, time.Second
 	for role, cause := range map[string]string{
-		"pgbell listener": "the connection of the listener was lost: no answer to a ping",
-		"pgbell bell":     "the connection of the bell was lost: ping: timeout",
+		"pgbell listener": "the connection of the listener is half-open: no answer to a ping",
+		"pgbell bell":     "the connection of the bell is half-open: no answer to a ping",
 	} {
 		t.Run(role, func(t *testing.T) {
 			t.Parallel()

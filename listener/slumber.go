@@ -210,6 +210,12 @@ func (s *slumber) heldUpBy(holder string) {
 	s.holder = holder
 }
 
+func (s *slumber) isQueueFull() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fullQueue
+}
+
 func (s *slumber) isWanted() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -4,14 +4,15 @@ package listener
 // for it to be recognized. Keys of advisory locks: see the package comment.
 const (
 	// The canary, with what else the bell connection wants to know each time: which process answers, the oid of the jobs
-	// table, 0 if there is none, and how full the queue of notifications is. The catalog is read instead of to_regclass
+	// table, 0 if there is none, how full the queue of notifications is, and whether the server is read-only. Then no canary is
+	// sent: a standby refuses it, and a demoted primary would echo it, though inserts ring elsewhere. The catalog is read instead of to_regclass
 	// because a role that may only listen need not have USAGE on the schema. NOTIFY takes a cluster-wide lock for the length
 	// of its commit.
 	sqlCanary = `
 SELECT pg_catalog.pg_backend_pid(), coalesce((
   SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-  WHERE n.nspname = $1 AND c.relname = 'jobs' AND c.relkind IN ('r', 'p')), 0), pg_catalog.pg_notification_queue_usage()
-FROM pg_catalog.pg_notify($2, $3)`
+  WHERE n.nspname = $1 AND c.relname = 'jobs' AND c.relkind IN ('r', 'p')), 0), pg_catalog.pg_notification_queue_usage(),
+  CASE WHEN pg_catalog.current_setting('transaction_read_only')::bool THEN true ELSE pg_catalog.pg_notify($2, $3)::text IS NULL END`
 
 	sqlProcess = `SELECT pg_catalog.pg_backend_pid()`
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -35,7 +36,32 @@ type health struct {
 }
 
 func newHealth(pool *pgxpool.Pool, dispatcher *dispatch.Dispatcher, bell *listener.Listener) *health {
-	return &health{ping: pool.Ping, ready: dispatcher.Ready(), bell: bell.Health, failing: dispatcher.Failing}
+	return &health{ping: pinging(pool), ready: dispatcher.Ready(), bell: bell.Health, failing: dispatcher.Failing}
+}
+
+var errReadOnly = errors.New("it is read-only: a standby, or a primary that was demoted")
+
+// pinging asks whether jobs can be claimed, as far as that costs no transaction: the server says of itself that it is read-only.
+// A pooler may say so of another one, so that is made sure of.
+func pinging(pool *pgxpool.Pool) func(context.Context) error {
+	return func(ctx context.Context) error {
+		return pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
+			if err := conn.Ping(ctx); err != nil {
+				return err
+			}
+			if says := conn.Conn().PgConn().ParameterStatus; says("in_hot_standby") != "on" && says("default_transaction_read_only") != "on" {
+				return nil
+			}
+			var readOnly bool
+			if err := conn.QueryRow(ctx, sqlReadOnly).Scan(&readOnly); err != nil {
+				return err
+			}
+			if readOnly {
+				return errReadOnly
+			}
+			return nil
+		})
+	}
 }
 
 // live: the process answers. A database that is away is no reason to restart it.
@@ -47,7 +73,8 @@ func (h *health) live(w http.ResponseWriter, _ *http.Request) {
 func (h *health) serveReady(w http.ResponseWriter, request *http.Request) {
 	heard := h.bell()
 	body := map[string]any{"status": "ready", "bell": map[string]any{"heard": heard.Heard, "since": heard.Since.UTC(), "cause": heard.Cause,
-		"mend": heard.Mend, "present": heard.Present, "asleep": heard.Asleep, "held_up_by": heard.HeldUpBy}}
+		"mend": heard.Mend, "present": heard.Present, "asleep": heard.Asleep, "held_up_by": heard.HeldUpBy,
+		"queue_full": heard.QueueFull}}
 	failing := []string{}
 	claims := true
 	for _, failure := range h.failing() {
@@ -63,7 +90,9 @@ func (h *health) serveReady(w http.ResponseWriter, request *http.Request) {
 	case <-h.ready:
 		if h.stopping.Load() {
 			refuse("pgbell is stopping")
-		} else if err := h.database(request.Context()); err != nil {
+		} else if err := h.database(request.Context()); errors.Is(err, errReadOnly) {
+			refuse("the database can't be written to: " + err.Error())
+		} else if err != nil {
 			refuse("the database doesn't answer: " + diagnose(&connectError{err: err}).err.Error())
 		} else if !claims {
 			refuse("jobs can't be claimed")

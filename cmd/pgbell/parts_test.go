@@ -92,7 +92,7 @@ func TestStatements(t *testing.T) {
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
 	for name, statement := range map[string]string{"enqueue": sqlEnqueue, "jobs": sqlJobs, "job": sqlJob, "errors": sqlJobErrors,
-		"retry": sqlRetry, "cancel": sqlCancel, "backlog": sqlBacklog, "process": sqlProcess,
+		"retry": sqlRetry, "cancel": sqlCancel, "backlog": sqlBacklog, "process": sqlProcess, "read only": sqlReadOnly,
 		"mark": sqlMark, "marked": sqlMarked} {
 		if _, err := conn.Prepare(t.Context(), name, inSchema(statement, settings)); err != nil {
 			t.Errorf("%s: %v", name, err)

@@ -37,6 +37,9 @@ FROM {schema}.job_errors e WHERE e.job_id = $1::uuid ORDER BY e.failed_at DESC L
   pg_catalog.set_config('tcp_keepalives_interval', '5', false), pg_catalog.set_config('tcp_keepalives_count', '3', false)
 FROM (SELECT) direct WHERE pg_catalog.pg_backend_pid()::int8 = $2::int8`
 
+	// sqlReadOnly tells whether the server refuses writes.
+	sqlReadOnly = `SELECT pg_catalog.current_setting('transaction_read_only')::bool`
+
 	// sqlMark takes an advisory lock until the transaction ends, and sqlMarked says whether somebody in this database holds it.
 	sqlMark   = `SELECT pg_advisory_xact_lock_shared($1::int4, $2::int4)`
 	sqlMarked = `SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND classid = $1::int4::oid AND objid = $2::int4::oid

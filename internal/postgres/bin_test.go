@@ -68,7 +68,7 @@ func TestFindBinOrder(t *testing.T) {
 					t.Setenv(name, value)
 				}
 			}
-			got, err := postgres.FindBinUnder(root)
+			got, err := postgres.FindBinUnder(root, 0)
 			if test.want == "" {
 				if !errors.Is(err, postgres.ErrNotFound) {
 					t.Fatalf("found %q, %v; want ErrNotFound", got, err)
@@ -93,21 +93,45 @@ func TestFindBinFollowsALinkOnPath(t *testing.T) {
 	}
 	t.Setenv("PG_BIN", "")
 	t.Setenv("PATH", root+"/path")
-	if got, err := postgres.FindBinUnder(root); err != nil || got != root+"/elsewhere" {
+	if got, err := postgres.FindBinUnder(root, 0); err != nil || got != root+"/elsewhere" {
 		t.Errorf("found %q, %v", got, err)
+	}
+}
+
+// Not parallel: it sets the environment. What the binary says of itself counts, not where it is.
+func TestFindBinOfAVersion(t *testing.T) {
+	root := t.TempDir()
+	for folder, said := range map[string]string{
+		"own": "15.18 (Debian 15.18-0+deb12u1)", "path": "16.2", "usr/lib/postgresql/18/bin": "18beta1",
+		"usr/lib/postgresql/17/bin": "17.10", "opt/homebrew/opt/postgresql/bin": "14.23 (Homebrew)",
+	} {
+		binaries(t, filepath.Join(root, folder))
+		executable(t, filepath.Join(root, folder, "postgres"), "echo 'postgres (PostgreSQL) "+said+"'")
+	}
+	t.Setenv("PG_BIN", root+"/own")
+	t.Setenv("PATH", root+"/path")
+	for major, want := range map[int]string{
+		0: "own", 14: "opt/homebrew/opt/postgresql/bin", 15: "own", 16: "path", 17: "usr/lib/postgresql/17/bin", 18: "usr/lib/postgresql/18/bin",
+	} {
+		if got, err := postgres.FindBinUnder(root, major); err != nil || got != filepath.Join(root, want) {
+			t.Errorf("version %d: found %q, %v; want %s", major, got, err, want)
+		}
+	}
+	if _, err := postgres.FindBinUnder(root, 13); !errors.Is(err, postgres.ErrNotFound) || !strings.Contains(err.Error(), "version 13") {
+		t.Errorf("version 13: error %v", err)
 	}
 }
 
 func TestFindBinSaysWhatToDo(t *testing.T) {
 	root := t.TempDir()
 	t.Setenv("PG_BIN", root+"/typo")
-	if _, err := postgres.FindBinUnder(root); err == nil || !strings.Contains(err.Error(), "PG_BIN is "+root+"/typo") {
+	if _, err := postgres.FindBinUnder(root, 0); err == nil || !strings.Contains(err.Error(), "PG_BIN is "+root+"/typo") {
 		t.Errorf("wrong PG_BIN: error %v", err)
 	}
 	t.Setenv("PG_BIN", "")
 	executable(t, root+"/path/dnf", "exit 1")
 	t.Setenv("PATH", root+"/path")
-	if _, err := postgres.FindBinUnder(root); err == nil || !strings.Contains(err.Error(), "dnf install postgresql-server") {
+	if _, err := postgres.FindBinUnder(root, 0); err == nil || !strings.Contains(err.Error(), "dnf install postgresql-server") {
 		t.Errorf("no server, dnf on PATH: error %v", err)
 	}
 }

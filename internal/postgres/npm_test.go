@@ -33,7 +33,7 @@ func TestNPMBinInstallsOnce(t *testing.T) {
 	var notices []string
 	var bins []string
 	for range 2 {
-		bin, err := postgres.NPMBin(t.Context(), filepath.Join(dir, "cache"), func(line string) { notices = append(notices, line) })
+		bin, err := postgres.NPMBin(t.Context(), filepath.Join(dir, "cache"), 18, func(line string) { notices = append(notices, line) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,8 +49,9 @@ func TestNPMBinInstallsOnce(t *testing.T) {
 		t.Errorf("notices: %q, want one that names the package", notices)
 	}
 	calls, err := os.ReadFile(npm + ".calls")
-	if err != nil || strings.Count(string(calls), "\n") != 1 || !strings.Contains(string(calls), "--ignore-scripts") {
-		t.Errorf("npm was called with %q (%v), want once, without scripts", calls, err)
+	if err != nil || strings.Count(string(calls), "\n") != 1 || !strings.Contains(string(calls), "--ignore-scripts") ||
+		!strings.Contains(string(calls), "@18.") {
+		t.Errorf("npm was called with %q (%v), want once, of version 18, without scripts", calls, err)
 	}
 	if entries, err := os.ReadDir(filepath.Join(dir, "cache")); err != nil || len(entries) != 1 {
 		t.Errorf("in the cache: %v (%v), want the package alone", entries, err)
@@ -72,7 +73,7 @@ func TestNPMBinFailures(t *testing.T) {
 			t.Setenv("PATH", filepath.Dir(npm))
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 			defer cancel()
-			_, err := postgres.NPMBin(ctx, filepath.Join(dir, "cache"), func(string) {})
+			_, err := postgres.NPMBin(ctx, filepath.Join(dir, "cache"), 0, func(string) {})
 			if err == nil || !strings.Contains(err.Error(), test.want) || len(err.Error()) > 5000 {
 				t.Errorf("error %.300v, want a bounded one with %q", err, test.want)
 			}
@@ -90,7 +91,7 @@ func TestNPMBinFailures(t *testing.T) {
 
 func TestNPMBinWithoutNPM(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
-	if _, err := postgres.NPMBin(t.Context(), t.TempDir(), func(string) {}); !errors.Is(err, postgres.ErrNoNPM) {
+	if _, err := postgres.NPMBin(t.Context(), t.TempDir(), 0, func(string) {}); !errors.Is(err, postgres.ErrNoNPM) {
 		t.Errorf("error %v", err)
 	}
 }

@@ -25,8 +25,11 @@ import (
 
 // Options of a server. The zero value is a server for tests: fast, and not crash-safe against power loss.
 type Options struct {
-	// Bin is the folder with initdb and postgres. Defaults to what FindBin finds, or else to the npm package's.
+	// Bin is the folder with initdb and postgres. Defaults to what FindBin finds of that version, or else to the
+	// npm package's.
 	Bin string
+	// Major is the version that is wanted, such as 17. Zero means any.
+	Major int
 	// Settings go to postgresql.conf, over the package's own.
 	Settings map[string]string
 	// Dir is where the data folder is made. Defaults to the system's temporary folder, or as root to the first of it,
@@ -94,7 +97,7 @@ func (o Options) binaries(ctx context.Context) (string, error) {
 	if o.Bin != "" {
 		return o.Bin, nil
 	}
-	bin, err := FindBin()
+	bin, err := FindBin(o.Major)
 	if err == nil || !errors.Is(err, ErrNotFound) {
 		return bin, err
 	}
@@ -106,7 +109,7 @@ func (o Options) binaries(ctx context.Context) (string, error) {
 	if notice == nil {
 		notice = func(line string) { fmt.Fprintln(os.Stderr, line) }
 	}
-	bin, npmErr := npmBin(ctx, cache, notice)
+	bin, npmErr := npmBin(ctx, cache, o.Major, notice)
 	if errors.Is(npmErr, errNoNPM) {
 		return "", err
 	}
@@ -120,6 +123,9 @@ func (o Options) binaries(ctx context.Context) (string, error) {
 func (s *Server) URL(database string) string {
 	return fmt.Sprintf("postgres://postgres:%s@127.0.0.1:%d/%s?sslmode=disable", s.password, s.port, database)
 }
+
+// Bin is the folder of the server's binaries.
+func (s *Server) Bin() string { return s.bin }
 
 // Port that the server listens on.
 func (s *Server) Port() int { return s.port }

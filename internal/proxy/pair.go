@@ -54,13 +54,13 @@ func (p *Proxy) connect(ctx context.Context, client net.Conn) {
 // dial connects to the server. While nothing gets there, it is a connection to nowhere.
 func (p *Proxy) dial(ctx context.Context) (net.Conn, error) {
 	p.mu.Lock()
-	cut := p.dead&ToServer != 0
+	cut, target := p.dead&ToServer != 0, p.target
 	p.mu.Unlock()
 	if cut {
 		nowhere, _ := net.Pipe()
 		return nowhere, nil
 	}
-	return new(net.Dialer).DialContext(ctx, "tcp", p.target)
+	return new(net.Dialer).DialContext(ctx, "tcp", target)
 }
 
 // held bounds what one direction of a connection holds back, in reads; a read is at most readSize.

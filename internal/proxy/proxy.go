@@ -27,11 +27,11 @@ const (
 // Proxy forwards the connections that are made to it to one server. Its methods may be called by several goroutines at once.
 type Proxy struct {
 	listener net.Listener
-	target   string
 	end      context.CancelFunc
 	wait     sync.WaitGroup
 
 	mu       sync.Mutex
+	target   string // of new connections
 	pairs    map[*pair]struct{}
 	dead     Direction // of new connections
 	refusing bool
@@ -78,6 +78,13 @@ func (p *Proxy) Close() error {
 	p.each(func(c *pair) { c.close() })
 	p.wait.Wait()
 	return err
+}
+
+// Lead has new connections made to another server, as a DNS name or a virtual IP that is moved does. Those that stand stay.
+func (p *Proxy) Lead(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
 }
 
 // Cut swallows from now on what is sent in a direction, over all connections that stand and those to come.

@@ -95,6 +95,30 @@ func TestGivenServerIsUsed(t *testing.T) {
 	}
 }
 
+func TestPoolerStandsBeforeTheServer(t *testing.T) {
+	t.Parallel()
+	command := withPostgres(t, "", "", "sh", "-c", `test "$TEST_POOLER_URL" != "$TEST_DATABASE_URL" && test -x "$PG_BIN/postgres" && echo $TEST_POOLER_URL`)
+	command.Env = append(command.Env, "TEST_POOLED=1")
+	output, err := command.Output()
+	if err != nil || !strings.HasPrefix(string(output), "postgres://postgres:") {
+		t.Errorf("the command saw %q, %v", output, err)
+	}
+}
+
+func TestMajorIsChecked(t *testing.T) {
+	t.Parallel()
+	for name, command := range map[string]*exec.Cmd{
+		"names a major version": withPostgres(t, "", "", "true"), "both set": withPostgres(t, "", "postgres://given", "true"),
+	} {
+		command.Env = append(command.Env, "POSTGRES=new")
+		var said strings.Builder
+		command.Stderr = &said
+		if err := command.Run(); err == nil || !strings.Contains(said.String(), name) {
+			t.Errorf("it said %q, %v; want that it fails with %q", &said, err, name)
+		}
+	}
+}
+
 func TestSignalEndsTheCommandAndThenTheServer(t *testing.T) {
 	t.Parallel()
 	for _, sent := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
@@ -131,7 +155,7 @@ func withPostgres(t *testing.T, role, url string, args ...string) *exec.Cmd {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	command := exec.CommandContext(ctx, os.Args[0], args...)
-	command.Env = append(os.Environ(), roleVariable+"=main", roleVariable+"_NEXT="+role, "TEST_DATABASE_URL="+url)
+	command.Env = append(os.Environ(), roleVariable+"=main", roleVariable+"_NEXT="+role, "TEST_DATABASE_URL="+url, "TEST_POOLED=", "POSTGRES=")
 	command.Stderr = t.Output()
 	return command
 }
