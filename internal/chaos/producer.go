@@ -17,20 +17,19 @@ const (
 	lightBatch = 10
 	// manyAttempts are more than a job of a scenario can lose by crashes.
 	manyAttempts = 25
-	// poisonEvery so many jobs there is one that kills its sidecar.
-	poisonEvery = 200
 )
 
 // producer inserts jobs as an application does, and notes what it intends before each commit and what was answered after it.
 type producer struct {
-	url     string
-	load    Load
-	history *History
-	random  *rand.Rand
-	number  int       // of the last job
-	poison  int       // jobs of that kind that are still to come
-	warm    time.Time // they come after it
-	conn    *pgx.Conn
+	url         string
+	load        Load
+	history     *History
+	random      *rand.Rand
+	number      int // of the last job
+	poison      int // poison jobs that are still to come
+	nextPoison  time.Time
+	poisonEvery time.Duration
+	conn        *pgx.Conn
 }
 
 // run inserts until ctx is done. Nothing that the database does ends it.
@@ -73,8 +72,9 @@ func (p *producer) drawOne() Spec {
 	p.number++
 	// Durations are spread from nothing to twice the mean.
 	spec := Spec{Number: p.number, Type: typeWeb, Run: time.Duration(p.random.Float64() * 2 * float64(p.load.Run)), MaxAttempts: manyAttempts}
-	if p.poison > 0 && p.number%poisonEvery == 0 && time.Now().After(p.warm) {
+	if p.poison > 0 && time.Now().After(p.nextPoison) {
 		p.poison--
+		p.nextPoison = time.Now().Add(p.poisonEvery)
 		spec.Type, spec.Poison, spec.MaxAttempts = typePoison, true, 3
 		return spec
 	}

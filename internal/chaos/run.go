@@ -128,8 +128,11 @@ func (w *World) strikeUnderLoad(ctx context.Context) error {
 		warm = warm.Add(leaseTime + time.Second)
 	}
 	load := w.Scenario.Load
-	load.Poison *= max(1, int(w.lasts()/w.Scenario.Lasts))
-	producing := producer{url: w.URL(), load: load, history: w.history, random: rand.New(rand.NewPCG(w.Random.Uint64(), 0)), warm: warm}
+	if load.Poison > 0 { // in the long form more of them, but more rarely: what died with them is to get its turn
+		load.Poison *= max(1, int(w.lasts()/w.Scenario.Lasts)/3)
+	}
+	producing := producer{url: w.URL(), load: load, history: w.history, random: rand.New(rand.NewPCG(w.Random.Uint64(), 0)),
+		nextPoison: warm, poisonEvery: w.lasts() / time.Duration(load.Poison+1)}
 	var producers sync.WaitGroup
 	var producerErr error
 	producers.Go(func() { producerErr = producing.run(loading) })

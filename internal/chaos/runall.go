@@ -33,7 +33,7 @@ func Choose(names string) ([]Scenario, error) {
 }
 
 // RunAll runs scenarios, several at a time, as most of them only wait. tell is called with each outcome as it comes, and all are
-// returned in the order of the scenarios.
+// returned in the order of the scenarios. When ctx is done, those that run are ended, and no more begin.
 func RunAll(ctx context.Context, config Config, scenarios []Scenario, parallel int, tell func(Outcome)) []Outcome {
 	outcomes := make([]Outcome, len(scenarios))
 	free := make(chan struct{}, max(parallel, 1))
@@ -41,6 +41,11 @@ func RunAll(ctx context.Context, config Config, scenarios []Scenario, parallel i
 	var telling sync.Mutex
 	for i, scenario := range scenarios {
 		free <- struct{}{}
+		if ctx.Err() != nil {
+			outcomes[i] = Outcome{Scenario: scenario, Err: context.Cause(ctx)}
+			<-free
+			continue
+		}
 		running.Go(func() {
 			defer func() { <-free }()
 			outcomes[i] = Run(ctx, config, scenario)

@@ -66,6 +66,9 @@ func run(ctx context.Context, args []string, out io.Writer) (ok bool, err error)
 	}
 	fmt.Fprintf(out, "%d scenarios, -seed %d\n", len(scenarios), config.Seed)
 	outcomes := chaos.RunAll(ctx, config, scenarios, *parallel, func(outcome chaos.Outcome) { chaos.Print(out, outcome) })
+	if ctx.Err() != nil {
+		return false, context.Cause(ctx)
+	}
 	fmt.Fprint(out, "\n", chaos.Table(outcomes))
 	if *results != "" {
 		if err := os.WriteFile(*results, []byte(chaos.Page(config, outcomes)), 0o644); err != nil {
