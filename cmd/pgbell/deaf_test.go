@@ -257,6 +257,11 @@ func TestFullQueueOfNotifications(t *testing.T) {
 	for range 200 {
 		jobs = append(jobs, insert(t, pool, "t", "{}")) // fails the test if it fails
 	}
+	// Also where it would ring: somebody holds the lock of those who sleep.
+	if _, err := holder.Exec(t.Context(), `SELECT pg_advisory_lock_shared('jobs'::regclass::int, key) FROM generate_series(-8, -1) key`); err != nil {
+		t.Fatal(err)
+	}
+	jobs = append(jobs, insert(t, pool, "t", "{}"))
 	s.awaitDeaf(full, mend, "the server's queue of notifications is full: *")
 	jobs = append(jobs, insert(t, pool, "t", "{}"))
 	for _, id := range jobs {
