@@ -42,14 +42,14 @@
 // A worker is a row in job_workers, new at each start of a process; it heartbeats that row, often only while it holds jobs: the
 // claim that takes it from none to some is a heartbeat in the same statement. Beside it the listener holds a lock, P, on a connection of its
 // own, which is free as soon as the server sees that go. Others look at workers that hold jobs. One is dead when its
-// heartbeat is older than its lease time; or when P was free at each look for dead_after and no heartbeat came meanwhile. A
+// heartbeat has not changed for its lease time; or when P was free at each look for dead_after and no heartbeat came meanwhile. A
 // worker that knows that P is gone heartbeats three times in dead_after. In the first lease time after the server's start only
 // heartbeats count, as all locks went with their sessions, and a worker may have yet to notice.
 //
 // # How a worker protects its jobs from itself
 //
 // Its own timer counts from the sending of its last heartbeat that arrived, the others' from its arrival: its own comes first.
-// A fifth of the lease time before the end it claims no more and cancels its jobs, so that they are over when others
+// A third of the lease time before the end it claims no more and cancels its jobs, so that they are over when others
 // may take them; what a handler says by then is settled, if the lease still stands. Declared dead, it cancels all, waits
 // for a claim under way, whose jobs it cancels too, and registers under another number.
 // An answer of a claim that was lost, or a settle that was given up, may leave jobs with a holder that doesn't know of them: for two
@@ -76,8 +76,7 @@
 // Not twice at the same time, as long as clocks run evenly. So these are outside of it, and only the settle's fence holds: a
 // process that was stopped, from when it goes on until its handlers stop; a Go function that ignores its context; a worker
 // whose network is cut and whose sessions the server ends before its own timer does (a firewall that resets both sides, or a
-// lease time well above the 14 s that TCP keepalives take), and workers that have yet to notice that a standby was promoted, as its
-// server's start may be long ago: for at most four fifths of the lease time.
+// lease time well above the 14 s that TCP keepalives take), for at most two thirds of the lease time.
 //
 // lease.pml is a model of all this: whole, it shows no error, and one with each step left out.
 //

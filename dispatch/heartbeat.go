@@ -84,8 +84,10 @@ func (d *Dispatcher) leaseLeft() time.Duration {
 	return d.config.LeaseTime - (d.clock() - time.Duration(d.lastBeat.Load()))
 }
 
-// leaseMargin before the end of the lease, jobs are cancelled, so that they are over when others may start them.
-func (d *Dispatcher) leaseMargin() time.Duration { return d.config.LeaseTime / 5 }
+// leaseMargin before the end of the lease, jobs are cancelled, so that they are over when others may start them. A third of the lease is
+// early enough, at its default, for a network that swallows everything: the server ends such a session 9 s after the last
+// heartbeat at the soonest, and dead_after later the jobs are others'.
+func (d *Dispatcher) leaseMargin() time.Duration { return d.config.LeaseTime / 3 }
 
 // mayClaim: not while our heartbeats don't arrive. A worker without jobs needs none, its next claim is one.
 func (d *Dispatcher) mayClaim() bool {

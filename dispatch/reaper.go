@@ -23,13 +23,16 @@ type suspect struct {
 	leaseTime time.Duration // without a heartbeat: then it is dead
 	deadAfter time.Duration // of missing presence
 	absent    bool          // its presence is missing
+	server    time.Time     // when the server that says so was started
 }
 
 // reaper is the state of reapLoop.
 type reaper struct {
 	*Dispatcher
 	suspicions suspicions
-	calm       bool // nobody held jobs at the last look
+	server     time.Time // when the server was started that answered the last look at suspects
+	moved      time.Time // when another one did: a standby took over
+	calm       bool      // nobody held jobs at the last look
 	watch      watch
 }
 
@@ -128,6 +131,7 @@ func (r *reaper) judge(ctx context.Context, suspects []suspect) (next time.Durat
 	now := time.Now()
 	r.suspicions.keep(suspects)
 	for _, s := range suspects {
+		s.absent = s.absent && !r.justMoved(s, now)
 		known := r.suspicions.note(s, now)
 		left, expired := known.verdictIn(s, now)
 		next = min(next, reapOften)
@@ -143,6 +147,16 @@ func (r *reaper) judge(ctx context.Context, suspects []suspect) (next time.Durat
 		}
 	}
 	return next
+}
+
+// justMoved: the server is another one than before, and workers have yet to find it. For a lease time sessions, and presence with them,
+// are missing there for that reason. A server that was restarted says so itself, to those too who didn't know it before.
+func (r *reaper) justMoved(s suspect, now time.Time) bool {
+	if !r.server.IsZero() && !r.server.Equal(s.server) {
+		r.moved = now
+	}
+	r.server = s.server
+	return !r.moved.IsZero() && now.Sub(r.moved) < s.leaseTime
 }
 
 func (d *Dispatcher) reapWorker(ctx context.Context, s suspect, expired bool) error {

@@ -78,7 +78,7 @@ func (d *Dispatcher) queueUpkeep(batch *pgx.Batch, s *survey) {
 func scanSuspect(row pgx.CollectableRow) (suspect, error) {
 	var s suspect
 	var leaseTime, deadAfter float64
-	err := row.Scan(&s.worker, &s.heartbeat, &s.dead, &leaseTime, &deadAfter, &s.absent)
+	err := row.Scan(&s.worker, &s.heartbeat, &s.dead, &leaseTime, &deadAfter, &s.absent, &s.server)
 	s.leaseTime, s.deadAfter = seconds(leaseTime), seconds(deadAfter)
 	return s, err
 }

@@ -56,3 +56,24 @@ func TestVerdictOfLooks(t *testing.T) {
 		})
 	}
 }
+
+// On a server that took over presence is missing until workers have found it, which says nothing of them.
+func TestPresenceCountsForNothingAfterAFailover(t *testing.T) {
+	t.Parallel()
+	r := &reaper{}
+	began := time.Now()
+	primary, standby := began.Add(-time.Hour), began.Add(-30*time.Hour)
+	for _, look := range []struct {
+		after  time.Duration
+		server time.Time
+		moved  bool
+	}{
+		{0, primary, false}, {time.Second, primary, false},
+		{2 * time.Second, standby, true}, {16 * time.Second, standby, true}, {17 * time.Second, standby, false},
+		{18 * time.Second, primary, true},
+	} {
+		if got := r.justMoved(suspect{server: look.server, leaseTime: 15 * time.Second}, began.Add(look.after)); got != look.moved {
+			t.Errorf("after %s: %t", look.after, got)
+		}
+	}
+}
