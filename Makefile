@@ -41,9 +41,7 @@ chaos: build bin/pgbell-0.1.0 ## Break everything under load, 5 minutes (FULL=1:
 
 # The first release, for the scenario upgrade. A copy without its commit (a shallow clone) does without: it is skipped.
 bin/pgbell-0.1.0:
-	@if git cat-file -e $(RELEASED) 2>/dev/null; then dir=$$(mktemp -d) && git archive $(RELEASED) | tar -x -C "$$dir" && \
-	  CGO_ENABLED=0 go -C "$$dir" build -trimpath -ldflags '-s -w -X main.version=0.1.0' -o "$(CURDIR)/$@" ./cmd/pgbell; \
-	  status=$$?; rm -rf "$$dir"; exit $$status; fi
+	@.ci/release $(RELEASED) $@
 
 model: ## Check the models of the bell and of leases, whole and with each step left out
 	.ci/model
