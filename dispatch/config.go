@@ -90,7 +90,7 @@ type Type struct {
 	Handler Handler
 
 	// Concurrency is how many of them run at once in this process; under DefaultType, of all its types together.
-	// Defaults to Config.Concurrency.
+	// Defaults to DefaultConcurrency.
 	Concurrency int
 
 	// Timeout of an attempt, unless the job has its own. Defaults to 5 min.
@@ -155,7 +155,7 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	c.Types = maps.Clone(c.Types)
 	for _, name := range slices.Sorted(maps.Keys(c.Types)) {
-		filled, err := c.Types[name].withDefaults(c.Concurrency)
+		filled, err := c.Types[name].withDefaults(c.Concurrency, DefaultConcurrency(c.Concurrency, len(c.Types)))
 		if n := utf8.RuneCountInString(name); n < 1 || n > 200 {
 			err = errors.Join(err, fmt.Errorf("a type has 1 to 200 characters, this has %d", n))
 		}
@@ -175,7 +175,16 @@ func (r Retention) withDefaults() Retention {
 	return r
 }
 
-func (t Type) withDefaults(concurrency int) (Type, error) {
+// DefaultConcurrency of a type, of so many in all. Where there are several, a tenth of the slots is left to the others: jobs of one type
+// that come in a flood would take all of them, and the others have to wait for their turn behind what was due before.
+func DefaultConcurrency(concurrency, types int) int {
+	if types < 2 {
+		return concurrency
+	}
+	return max(concurrency-(concurrency+9)/10, 1)
+}
+
+func (t Type) withDefaults(most, concurrency int) (Type, error) {
 	var mistakes []error
 	mistake := func(format string, args ...any) { mistakes = append(mistakes, fmt.Errorf(format, args...)) }
 	if t.Handler == nil {
@@ -190,7 +199,7 @@ func (t Type) withDefaults(concurrency int) (Type, error) {
 	if t.MaxPayload < 0 {
 		mistake("max_payload must not be negative, got %d", t.MaxPayload)
 	}
-	t.Concurrency = min(cmp.Or(t.Concurrency, concurrency), concurrency)
+	t.Concurrency = min(cmp.Or(t.Concurrency, concurrency), most)
 	t.Timeout = cmp.Or(t.Timeout, 5*time.Minute)
 	t.MaxPayload = min(cmp.Or(t.MaxPayload, 4<<20), 1<<30)
 	if err := t.Backoff.fill(); err != nil {

@@ -65,7 +65,7 @@ func TestFullFile(t *testing.T) {
 		"resize.image": {
 			Subprocess: &config.Subprocess{Command: []string{"./resize", "--quality=${Q}", "/home/app/x"}, Dir: "/srv",
 				Env: map[string]string{"TOKEN": "whsec_b2xk"}},
-			Concurrency: 20, Timeout: 5 * time.Minute, MaxPayload: 4 << 20, Backoff: backoff,
+			Concurrency: 18, Timeout: 5 * time.Minute, MaxPayload: 4 << 20, Backoff: backoff,
 		},
 		"*": {SQLFunc: &config.SQLFunc{Function: "public.work"}, Concurrency: 8, Timeout: 5 * time.Minute, MaxPayload: 4 << 20, Backoff: backoff},
 	}
@@ -490,5 +490,25 @@ func write(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestDefaultConcurrencyLeavesRoom(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]int{
+		"handlers: {a: {subprocess: {command: ['true']}}}":                                                                       100,
+		"handlers: {a: {subprocess: {command: ['true']}}, b: {subprocess: {command: ['true']}}}":                                 90,
+		"concurrency: 1\nhandlers: {a: {subprocess: {command: ['true']}}, b: {subprocess: {command: ['true']}}}":                 1,
+		"concurrency: 5\nhandlers: {a: {subprocess: {command: ['true']}}, b: {subprocess: {command: ['true']}}}":                 4,
+		"concurrency: 5\nhandlers: {a: {subprocess: {command: ['true']}, concurrency: 5}, b: {subprocess: {command: ['true']}}}": 5,
+	} {
+		parsed, err := config.Parse("test", []byte(text), nil)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if got := parsed.Handlers["a"].Concurrency; got != want {
+			t.Errorf("%s: %d, want %d", text, got, want)
+		}
 	}
 }

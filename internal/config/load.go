@@ -9,6 +9,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/pgbell/pgbell/dispatch"
 )
 
 // DefaultPath is the file that is read, if it exists, when none is named.
@@ -78,9 +80,9 @@ func (c *Config) finish(mistakes Mistakes) error {
 	mistakes = append(mistakes, c.check()...)
 	for name, handler := range c.Handlers {
 		if handler.Concurrency == 0 {
-			handler.Concurrency = c.Concurrency
+			handler.Concurrency = dispatch.DefaultConcurrency(c.Concurrency, len(c.Handlers))
 			if handler.SQLFunc != nil {
-				handler.Concurrency = min(c.Concurrency, sqlFuncConcurrency)
+				handler.Concurrency = min(handler.Concurrency, sqlFuncConcurrency)
 			}
 			c.Handlers[name] = handler
 		}
