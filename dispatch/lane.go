@@ -209,6 +209,12 @@ func (l *lanes) seclude(on bool) {
 	}
 }
 
+func (l *lanes) isSecluded() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.secluded
+}
+
 // settled notes that n jobs are no longer held.
 func (l *lanes) settled(n int) {
 	l.mu.Lock()

@@ -15,6 +15,8 @@ const (
 	// it keep new jobs from being claimed for more than half of the time.
 	minSolitudeWait = time.Minute
 	maxSolitudeWait = time.Hour
+	// maxSolitudeRest is for how long other jobs have their turn at most, between two that run alone.
+	maxSolitudeRest = time.Minute
 	// solitudeStep is the time between those that are given back because one is enough.
 	solitudeStep = time.Second
 )
@@ -25,6 +27,8 @@ type solitude struct {
 	waiting *attempt // for the other jobs to end
 	until   time.Time
 	wait    time.Duration
+	// Other jobs get at least half of the time: after it, none is taken in again for as long as the last one took.
+	since, again time.Time
 }
 
 // partition takes out of a claim what is to run alone.
@@ -52,12 +56,21 @@ func (d *Dispatcher) seclude(ctx context.Context, alone []*attempt) {
 		return
 	}
 	d.hold(ctx, alone)
-	d.lanes.seclude(true)
-	first := alone[0]
-	for i, a := range alone[1:] {
-		d.handBack(a, time.Duration(i+1)*solitudeStep, nil)
+	d.tendSolitude()
+	now := time.Now()
+	later := max(d.alone.again.Sub(now), 0)
+	if later == 0 {
+		d.lanes.seclude(true)
+		d.alone.waiting, d.alone.since, d.alone.until = alone[0], now, now.Add(d.alone.wait)
+		alone = alone[1:]
 	}
-	d.alone.waiting, d.alone.until = first, time.Now().Add(d.alone.wait)
+	for i, a := range alone {
+		d.handBack(a, later+time.Duration(i+1)*solitudeStep, nil)
+	}
+	first := d.alone.waiting
+	if first == nil {
+		return
+	}
 	d.log.Warn().Str("job_id", first.job.ID).Str("type", first.job.Type).Int("crashes", first.job.Crashes).
 		Msg("workers died while they ran this job: it runs alone here, and no other job is claimed until it has ended")
 	d.tendSolitude()
@@ -65,11 +78,15 @@ func (d *Dispatcher) seclude(ctx context.Context, alone []*attempt) {
 
 // tendSolitude starts the job that waits to run alone, if it is alone now, or gives it back if it has waited in vain.
 func (d *Dispatcher) tendSolitude() {
+	now := time.Now()
 	a := d.alone.waiting
 	if a == nil {
+		if !d.alone.since.IsZero() && !d.lanes.isSecluded() { // it has ended
+			d.alone.again = now.Add(min(now.Sub(d.alone.since), maxSolitudeRest))
+			d.alone.since = time.Time{}
+		}
 		return
 	}
-	now := time.Now()
 	switch cause := context.Cause(a.ctx); {
 	case cause != nil:
 		d.endSolitude(cause)

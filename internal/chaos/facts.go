@@ -40,6 +40,8 @@ type Transition struct {
 	OldWorker, NewWorker     int
 	OldAttempts, NewAttempts int
 	OldCrashes, NewCrashes   int
+
+	taken bool // job_errors says that the old lease's worker died
 }
 
 // claims: a lease begins.

@@ -91,7 +91,12 @@ func (x *index) readProducers() {
 }
 
 func (x *index) readTables() {
+	taken := map[string]bool{}
+	for _, failed := range x.facts.Errors {
+		taken[failed.Lease] = strings.HasPrefix(failed.Error, diedPrefix)
+	}
 	for _, change := range x.facts.Transitions {
+		change.taken = taken[change.OldLease]
 		if change.reaped() {
 			x.diedTogether[change.OldWorker]++
 		}
@@ -236,8 +241,11 @@ func (s *story) after(change int) (next *run, crashes int) {
 	return nil, 0
 }
 
-// reaped says whether a transition takes a lease from its holder.
-func (t Transition) reaped() bool { return t.leaves() && t.NewCrashes > t.OldCrashes }
+// diedPrefix is how job_errors begins to tell of a worker's death.
+const diedPrefix = "worker "
+
+// reaped says whether a transition takes a lease from its holder. That isn't counted where the job only waited to run alone.
+func (t Transition) reaped() bool { return t.leaves() && (t.taken || t.NewCrashes > t.OldCrashes) }
 
 // reapOf returns the transition that took a lease away, if one did.
 func (s *story) reapOf(lease string) *Transition {

@@ -175,27 +175,32 @@ func (w *World) strikes(ctx context.Context) error {
 	}
 }
 
-// drain returns when no job is left to run, or when that takes too long: the checker says which ones are.
+// drain returns when no job is left to run, or when that takes too long: the checker says which ones are. Jobs that back off, as their
+// workers died, are made due: that may be minutes ahead.
 func (w *World) drain(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, w.Scenario.Allowed.Drain)
 	defer cancel()
 	for {
-		open, err := w.countOpen(ctx)
+		open, err := w.hasten(ctx)
 		if err == nil && open == 0 || errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return nil
 		}
-		if err := pause(ctx, 100*time.Millisecond); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		if err := pause(ctx, 250*time.Millisecond); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 			return err
 		}
 	}
 }
 
-func (w *World) countOpen(ctx context.Context) (open int, err error) {
+// hasten makes due what backs off, and returns how many jobs are left.
+func (w *World) hasten(ctx context.Context) (open int, err error) {
 	conn, err := pgx.Connect(ctx, w.URL())
 	if err != nil {
 		return 0, fmt.Errorf("connect: %w", err)
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	if _, err := conn.Exec(ctx, hastenSQL); err != nil {
+		return 0, fmt.Errorf("make jobs due that back off: %w", err)
+	}
 	if err := conn.QueryRow(ctx, openSQL).Scan(&open); err != nil {
 		return 0, fmt.Errorf("count open jobs: %w", err)
 	}

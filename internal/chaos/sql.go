@@ -40,6 +40,9 @@ SELECT s.v ->> 'type', s.v, coalesce((s.v ->> 'priority')::int, 0), now() + coal
 FROM jsonb_array_elements($1::jsonb) AS s(v)
 ON CONFLICT DO NOTHING RETURNING (payload ->> 'n')::int`
 
+// What was handed back for another second or so is left alone.
+const hastenSQL = `UPDATE jobs SET scheduled_for = now() WHERE status = 'pending' AND crashes >= 2 AND scheduled_for > now() + interval '15 s'`
+
 const openSQL = `SELECT count(*)::int FROM jobs WHERE status IN ('pending', 'processing')`
 
 const jobsSQL = `SELECT id::text, (payload ->> 'n')::int, type, status::text, attempts, max_attempts, crashes, coalesce(error, ''),
