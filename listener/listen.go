@@ -54,7 +54,7 @@ func (e *ear) connect(ctx context.Context) (*pgx.Conn, error) {
 		return nil, err
 	}
 	e.current = connection
-	e.guard = time.AfterFunc(e.config.EchoTimeout, connection.cut)
+	e.guard = time.AfterFunc(e.config.EchoTimeout, func() { connection.giveUp(errListenStuck) })
 	e.setListenOn(connection)
 	return connection.conn, nil
 }
@@ -75,14 +75,14 @@ func (e *ear) fail(ctx context.Context, err error) {
 	case ctx.Err() != nil:
 	case e.current == nil:
 		e.hearing.listenerLost(causeOfConnect(roleListener, err))
-	case !e.current.listens.Load() && e.current.wasCut():
+	case errors.Is(e.current.givenUp(), errListenStuck):
 		e.hearing.listenerLost(causeOfConnect(roleListener, errListenStuck))
-	case !e.current.listens.Load():
-		e.hearing.listenerLost(causeOfConnect(roleListener, err))
 	case e.current.givenUp() != nil:
 		e.hearing.listenerLost(causeOfLoss(roleListener, e.current.givenUp()))
 	case e.current.wasCut():
-		e.hearing.listenerCut()
+		e.hearing.listenerCut() // maybe while LISTEN was under way
+	case !e.current.listens.Load():
+		e.hearing.listenerLost(causeOfConnect(roleListener, err))
 	default:
 		e.hearing.listenerLost(causeOfLoss(roleListener, err))
 	}

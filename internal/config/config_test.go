@@ -17,6 +17,7 @@ database:
   url: postgres://app:s3cr3t@db.example:5432/shop
   listen_url: postgres://app:s3cr3t@direct.example/shop
   schema: jobs
+  max_conns: 12
 concurrency: 20
 http: {addr: ":8080"}
 log:
@@ -76,7 +77,7 @@ func TestFullFile(t *testing.T) {
 		t.Errorf("retention is %+v, want %+v", got.Retention, want)
 	}
 	if want := (config.Database{URL: "postgres://app:s3cr3t@db.example:5432/shop",
-		ListenURL: "postgres://app:s3cr3t@direct.example/shop", Schema: "jobs"}); got.Database != want {
+		ListenURL: "postgres://app:s3cr3t@direct.example/shop", Schema: "jobs", MaxConns: 12}); got.Database != want {
 		t.Errorf("database is %+v, want %+v", got.Database, want)
 	}
 	if got.Concurrency != 20 || got.HTTP.Addr != ":8080" || got.Log != (config.Log{Level: "debug", Format: "json"}) ||
@@ -84,7 +85,7 @@ func TestFullFile(t *testing.T) {
 		got.ManualLease != time.Hour || got.ShutdownGrace != 0 {
 		t.Errorf("scalars are %+v", got)
 	}
-	if origin := got.Origin(`handlers."resize.image".subprocess.dir`).String(); origin != "file pgbell.yaml:31:12" {
+	if origin := got.Origin(`handlers."resize.image".subprocess.dir`).String(); origin != "file pgbell.yaml:32:12" {
 		t.Errorf("origin is %q", origin)
 	}
 }
