@@ -154,9 +154,6 @@ func (d *Dispatcher) heartbeatLoop(ctx context.Context) {
 			}
 			next = beatAgain
 		}
-		if next >= idleBeat {
-			d.beats.release()
-		}
 		due = d.clock() + next
 		timer.Reset(min(next, d.glance()))
 	}
@@ -192,18 +189,18 @@ func (d *Dispatcher) nextBeat() time.Duration {
 	case d.lanes.holds() == 0 && !d.suspicious():
 		return idleBeat
 	case d.config.Presence != nil && !d.config.Presence.Present():
-		return d.glance()
+		return min(d.config.LeaseTime, d.config.DeadAfter) / 3
 	default:
 		return d.config.LeaseTime / 3
 	}
 }
 
-// glance is how often to look whether a heartbeat has become due sooner than it was.
+// glance is how often to look whether a heartbeat has become due sooner than it was: as our presence is gone, and others count.
 func (d *Dispatcher) glance() time.Duration {
 	if d.lanes.holds() == 0 && !d.suspicious() {
 		return idleBeat // busy tells of the first job
 	}
-	return min(d.config.LeaseTime, d.config.DeadAfter) / 3
+	return min(d.config.LeaseTime, d.config.DeadAfter) / 15
 }
 
 func (d *Dispatcher) beat(ctx context.Context) error {
