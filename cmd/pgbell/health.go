@@ -41,27 +41,35 @@ func newHealth(pool *pgxpool.Pool, dispatcher *dispatch.Dispatcher, bell *listen
 
 var errReadOnly = errors.New("it is read-only: a standby, or a primary that was demoted")
 
-// pinging asks whether jobs can be claimed, as far as that costs no transaction: the server says of itself that it is read-only.
-// A pooler may say so of another one, so that is made sure of.
+// pinging asks whether jobs can be claimed, as far as that costs no transaction. A server that was demoted keeps its connections;
+// new ones may lead to its successor.
 func pinging(pool *pgxpool.Pool) func(context.Context) error {
 	return func(ctx context.Context) error {
-		return pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
-			if err := conn.Ping(ctx); err != nil {
-				return err
-			}
-			if says := conn.Conn().PgConn().ParameterStatus; says("in_hot_standby") != "on" && says("default_transaction_read_only") != "on" {
-				return nil
-			}
-			var readOnly bool
-			if err := conn.QueryRow(ctx, sqlReadOnly).Scan(&readOnly); err != nil {
-				return err
-			}
-			if readOnly {
-				return errReadOnly
-			}
-			return nil
-		})
+		err := pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error { return writable(ctx, conn) })
+		if errors.Is(err, errReadOnly) {
+			pool.Reset()
+			err = pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error { return writable(ctx, conn) })
+		}
+		return err
 	}
+}
+
+// writable: the server says of itself that it is read-only. A pooler may say so of another one, so that is made sure of.
+func writable(ctx context.Context, conn *pgxpool.Conn) error {
+	if err := conn.Ping(ctx); err != nil {
+		return err
+	}
+	if says := conn.Conn().PgConn().ParameterStatus; says("in_hot_standby") != "on" && says("default_transaction_read_only") != "on" {
+		return nil
+	}
+	var readOnly bool
+	if err := conn.QueryRow(ctx, sqlReadOnly).Scan(&readOnly); err != nil {
+		return err
+	}
+	if readOnly {
+		return errReadOnly
+	}
+	return nil
 }
 
 // live: the process answers. A database that is away is no reason to restart it.
