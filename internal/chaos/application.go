@@ -108,7 +108,7 @@ func (h *handling) kill(ctx context.Context, process string) error {
 			if err != nil {
 				return fmt.Errorf("read process id: %w", err)
 			}
-			fault := &Fault{What: "poison", Whom: []string{process}}
+			fault := &Fault{What: "poison", Whom: []string{process}, Kills: true}
 			if err := h.history.Note(Event{Kind: Struck, Fault: fault}); err != nil {
 				return err
 			}

@@ -52,8 +52,13 @@ func (c *checker) checkLeases(s *story) {
 			c.breach(s, BadFence, "job %d left its final state", s.spec.Number)
 		case t.leaves() && t.NewStatus == statusCompleted:
 			c.checkCompletion(s, t)
+		case t.leaves() && !t.reaped():
+			c.checkReturn(s, t)
 		}
 		status, lease = t.NewStatus, t.NewLease
+	}
+	if s.row != nil && (s.row.Status != status || s.row.Lease != lease) {
+		c.breach(s, BadFence, "job %d is %s, and was last seen to be %s", s.spec.Number, s.row.Status, status)
 	}
 	for _, r := range s.runs {
 		if r.starts > 1 {
@@ -71,6 +76,18 @@ func (c *checker) checkCompletion(s *story, t Transition) {
 	}
 	if r := s.ran(t.OldLease); r == nil || r.outcome != outcomeDone {
 		c.breach(s, Unfounded, "job %d was completed under lease %s", s.spec.Number, t.OldLease)
+	}
+}
+
+// checkReturn: who fails an attempt or gives it back is its holder, whose handler has ended. An old holder would note it
+// under the lease of the new one, whose handler still runs.
+func (c *checker) checkReturn(s *story, t Transition) {
+	r := s.ran(t.OldLease)
+	if r == nil || !r.ended || r.cancelled {
+		return
+	}
+	if early := r.to.Sub(c.hostTime(t.At)); early > c.letGo() {
+		c.breach(s, StaleSettle, "job %d was %s %s before its handler under lease %s ended", s.spec.Number, t.NewStatus, early, t.OldLease)
 	}
 }
 

@@ -137,6 +137,21 @@ func TestCheckFinds(t *testing.T) {
 			f.event(chaos.Started, plain).Process = "sidecar1.1"
 			f.event(chaos.Ended, plain).At = at(3_050)
 		}},
+		{"a job that was completed unseen", chaos.BadFence, func(f *forged) {
+			f.Transitions = slices.DeleteFunc(f.Transitions, func(t chaos.Transition) bool { return t.Job == id(plain) })
+			f.Events = slices.DeleteFunc(f.Events, func(e chaos.Event) bool { return e.Number == plain })
+			f.row(plain).Attempts = 0
+		}},
+		{"an attempt that was failed while its handler ran", chaos.StaleSettle, func(f *forged) {
+			f.event(chaos.Ended, refused).At = at(900)
+		}},
+		{"a sidecar that a fault should not have ended", chaos.EndedBadly, func(f *forged) {
+			for i := range f.Events {
+				if f.Events[i].Fault != nil {
+					f.Events[i].Fault.Kills = false
+				}
+			}
+		}},
 		{"a sidecar that ended unasked", chaos.EndedBadly, func(f *forged) {
 			f.Events = slices.DeleteFunc(f.Events, func(e chaos.Event) bool { return e.Kind == chaos.Stopping })
 		}},

@@ -159,14 +159,14 @@ func (c *checker) checkResume() {
 // exitedWell is what the system says of a process that ended with 0.
 const exitedWell = "exit status 0"
 
-// checkExits: a sidecar ends in order when it is asked to, and otherwise only where it is struck itself.
+// checkExits: a sidecar ends in order when it is asked to, and otherwise only by a fault that kills.
 func (c *checker) checkExits() {
 	for _, l := range c.lives {
 		if !strings.HasPrefix(l.name, "sidecar") {
 			continue
 		}
 		struck := slices.ContainsFunc(c.faults, func(f *struckFault) bool {
-			return !f.Harmless && slices.Contains(f.Whom, l.name) && (l.down.IsZero() || !f.from.After(l.down))
+			return f.Kills && slices.Contains(f.Whom, l.name) && (l.down.IsZero() || !f.from.After(l.down))
 		})
 		switch {
 		case struck:

@@ -15,6 +15,8 @@ type Fault struct {
 	Aftermath time.Duration `json:"aftermath,omitempty"`
 	// Harmless faults are no excuse for a reaped job: a sidecar that is struck by them works, and reaches the database.
 	Harmless bool `json:"harmless,omitempty"`
+	// Kills: a sidecar that is struck by it ends. All others live through their faults.
+	Kills bool `json:"kills,omitempty"`
 	// FromEnd: recovery is counted from the end of the fault, and not from its beginning.
 	FromEnd bool `json:"from_end,omitempty"`
 }

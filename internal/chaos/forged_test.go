@@ -68,7 +68,7 @@ func forge() *forged {
 		f.start(405, number, "sidecar0.1")
 		f.end(1_001, number, "sidecar0.1", "", true)
 	}
-	f.note(1_000, chaos.Event{Kind: chaos.Struck, Fault: &chaos.Fault{ID: 1, What: "SIGKILL", Whom: []string{"sidecar0.1"}}})
+	f.note(1_000, chaos.Event{Kind: chaos.Struck, Fault: &chaos.Fault{ID: 1, What: "SIGKILL", Whom: []string{"sidecar0.1"}, Kills: true}})
 	f.note(1_002, chaos.Event{Kind: chaos.Down, Process: "sidecar0.1", Exit: "signal: killed"})
 	f.note(1_003, chaos.Event{Kind: chaos.Relieved, Fault: &chaos.Fault{ID: 1}})
 	for _, number := range []int{rerun, casualty} {

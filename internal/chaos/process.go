@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"time"
 )
@@ -19,12 +20,13 @@ type process struct {
 	command *exec.Cmd
 	log     string
 	history *History
-	ended   chan struct{}
+	exited  chan struct{}
+	ended   chan struct{} // and that is noted
 }
 
 // startProcess starts a program whose output goes to a file that is named after it.
 func startProcess(history *History, folder, name string, program []string, env []string) (*process, error) {
-	p := &process{name: name, history: history, ended: make(chan struct{}), log: filepath.Join(folder, name+".log")}
+	p := &process{name: name, history: history, exited: make(chan struct{}), ended: make(chan struct{}), log: filepath.Join(folder, name+".log")}
 	log, err := os.Create(p.log)
 	if err != nil {
 		return nil, fmt.Errorf("make log: %w", err)
@@ -36,7 +38,10 @@ func startProcess(history *History, folder, name string, program []string, env [
 	p.command.Stdout, p.command.Stderr = log, log
 	// Ctrl-C at the terminal is for the scenario, which ends its children in order.
 	p.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := p.command.Start(); err != nil {
+	endWithParent(p.command.SysProcAttr)
+	started := make(chan error, 1)
+	go p.live(started)
+	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	pidFile := filepath.Join(folder, name+pidSuffix)
@@ -44,15 +49,27 @@ func startProcess(history *History, folder, name string, program []string, env [
 		return nil, fmt.Errorf("write process id: %w", err)
 	}
 	err = history.Note(Event{Kind: Up, Process: name, PID: p.pid()})
-	go p.wait(pidFile)
+	go p.noteEnd(pidFile)
 	return p, err
+}
+
+// live starts the process and returns when it has ended. endWithParent means the thread that forks: this one.
+func (p *process) live(started chan<- error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	err := p.command.Start()
+	started <- err
+	if err == nil {
+		_ = p.command.Wait() // its state tells how it ended
+		close(p.exited)
+	}
 }
 
 func (p *process) pid() int { return p.command.Process.Pid }
 
-func (p *process) wait(pidFile string) {
+func (p *process) noteEnd(pidFile string) {
 	defer close(p.ended)
-	_ = p.command.Wait()   // its state tells how it ended
+	<-p.exited
 	_ = os.Remove(pidFile) // goes with the folder
 	_ = p.history.Note(Event{Kind: Down, Process: p.name, PID: p.pid(), Exit: p.command.ProcessState.String()})
 }

@@ -24,9 +24,10 @@ type producer struct {
 	url         string
 	load        Load
 	history     *History
-	random      *rand.Rand
-	number      int // of the last job
-	poison      int // poison jobs that are still to come
+	seed        uint64
+	random      *rand.Rand // of what is drawn now
+	number      int        // of the last job
+	poison      int        // poison jobs that are still to come
 	nextPoison  time.Time
 	poisonEvery time.Duration
 	conn        *pgx.Conn
@@ -55,6 +56,7 @@ func (p *producer) run(ctx context.Context) error {
 
 // draw makes the jobs of one transaction: most have one.
 func (p *producer) draw() []Spec {
+	p.random = rand.New(rand.NewPCG(p.seed, uint64(p.number)<<1|1))
 	n := 1
 	if p.load.Light {
 		n = lightBatch
@@ -68,16 +70,17 @@ func (p *producer) draw() []Spec {
 	return specs
 }
 
+// drawOne draws by the job's number: what became of those before it changes nothing.
 func (p *producer) drawOne() Spec {
 	p.number++
-	// Durations are spread from nothing to twice the mean.
-	spec := Spec{Number: p.number, Type: typeWeb, Run: time.Duration(p.random.Float64() * 2 * float64(p.load.Run)), MaxAttempts: manyAttempts}
+	p.random = rand.New(rand.NewPCG(p.seed, uint64(p.number)<<1))
 	if p.poison > 0 && time.Now().After(p.nextPoison) {
 		p.poison--
 		p.nextPoison = time.Now().Add(p.poisonEvery)
-		spec.Type, spec.Poison, spec.MaxAttempts = typePoison, true, 3
-		return spec
+		return Spec{Number: p.number, Type: typePoison, Poison: true, MaxAttempts: 3}
 	}
+	// Durations are spread from nothing to twice the mean.
+	spec := Spec{Number: p.number, Type: typeWeb, Run: time.Duration(p.random.Float64() * 2 * float64(p.load.Run)), MaxAttempts: manyAttempts}
 	if p.load.Light {
 		return spec
 	}

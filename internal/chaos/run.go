@@ -131,7 +131,7 @@ func (w *World) strikeUnderLoad(ctx context.Context) error {
 	if load.Poison > 0 { // in the long form more of them, but more rarely: what died with them is to get its turn
 		load.Poison *= max(1, int(w.lasts()/w.Scenario.Lasts)/3)
 	}
-	producing := producer{url: w.URL(), load: load, history: w.history, random: rand.New(rand.NewPCG(w.Random.Uint64(), 0)),
+	producing := producer{url: w.URL(), load: load, history: w.history, seed: w.Random.Uint64(),
 		nextPoison: warm, poisonEvery: w.lasts() / time.Duration(load.Poison+1)}
 	var producers sync.WaitGroup
 	var producerErr error

@@ -54,11 +54,11 @@ func putProxies(ctx context.Context, w *World) error {
 	return nil
 }
 
-// cutOff cuts one sidecar off: mostly for so long that others take over, and sometimes for less than its lease.
+// cutOff cuts one sidecar off: mostly for so long that others take over, the first time always, and sometimes for less than its lease.
 func cutOff(ctx context.Context, w *World, direction proxy.Direction) error {
 	i := w.Random.IntN(len(w.Sidecars))
 	long := w.Between(leaseTime+6*time.Second, leaseTime+10*time.Second)
-	if w.Random.IntN(3) == 0 {
+	if w.Random.IntN(3) == 0 && w.struck() > 0 {
 		long = w.Between(time.Second, leaseTime/2)
 	}
 	name := map[proxy.Direction]string{proxy.Both: "cut", proxy.ToServer: "cut towards Postgres", proxy.ToClient: "cut towards the sidecar"}[direction]

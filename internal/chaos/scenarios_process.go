@@ -65,7 +65,7 @@ var processScenarios = []Scenario{
 // killAny kills a sidecar and starts it again, before or after others have taken over.
 func killAny(ctx context.Context, w *World) error {
 	victim := w.Any()
-	strike, err := w.Begin(Fault{What: "SIGKILL", Whom: []string{victim.Name()}})
+	strike, err := w.Begin(Fault{What: "SIGKILL", Whom: []string{victim.Name()}, Kills: true})
 	if err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func killAny(ctx context.Context, w *World) error {
 func killSupervised(ctx context.Context, w *World) error {
 	victim := w.Any()
 	killed := victim.Name()
-	strike, err := w.Begin(Fault{What: "SIGKILL", Whom: []string{killed}, FromEnd: true})
+	strike, err := w.Begin(Fault{What: "SIGKILL", Whom: []string{killed}, Kills: true, FromEnd: true})
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func storm(ctx context.Context, w *World) error {
 func terminate(ctx context.Context, w *World, victim *Sidecar, twice bool, patience time.Duration) error {
 	fault := Fault{What: "SIGTERM", Whom: []string{victim.Name()}, Harmless: true}
 	if twice {
-		fault.What, fault.Harmless = "SIGTERM twice", false
+		fault.What, fault.Harmless, fault.Kills = "SIGTERM twice", false, true
 	}
 	strike, err := w.Begin(fault)
 	if err != nil {

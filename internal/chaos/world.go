@@ -94,6 +94,13 @@ func (w *World) Begin(fault Fault) (*Strike, error) {
 	return &Strike{world: w, fault: fault}, w.history.Note(Event{Kind: Struck, Fault: &fault})
 }
 
+// struck is how many faults there were.
+func (w *World) struck() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.faults
+}
+
 // Strike is a fault that goes on.
 type Strike struct {
 	world *World
