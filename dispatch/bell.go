@@ -31,6 +31,10 @@ type Bell interface {
 
 	// Deaf reports that rings may be missed at present. It may be called from any goroutine.
 	Deaf() bool
+
+	// Hearings is how many times the Bell has begun to be heard: another number than before says that it was deaf in between, and
+	// may hear another server since. It may be called from any goroutine.
+	Hearings() uint64
 }
 
 // Presence lets other sidecars see within a second or two that this process has died: the listener's bell connection
@@ -51,6 +55,7 @@ func (noBell) Rings() <-chan struct{}   { return nil }
 func (noBell) Cancels() <-chan struct{} { return nil }
 func (noBell) Awake()                   {}
 func (noBell) Deaf() bool               { return true }
+func (noBell) Hearings() uint64         { return 0 }
 func (noBell) Sleep(context.Context, func(context.Context, bool) (bool, error)) (bool, error) {
 	return true, nil
 }

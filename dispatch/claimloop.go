@@ -76,15 +76,16 @@ func (d *Dispatcher) turn(ctx, jobs context.Context) error {
 	return err
 }
 
-// heedDeafness drops all connections once the bell has become deaf: what befell its own may have befallen these, and they would
-// lead to nowhere, or to a server that was demoted, where reads go on to succeed and find nothing.
+// heedDeafness drops all connections once the bell has become deaf, and once more when it is heard again: what befell its own may have
+// befallen these, and they would lead to nowhere, or to a server that was demoted, where reads go on to succeed and find
+// nothing. While nobody took a turn it may have been both.
 func (d *Dispatcher) heedDeafness() {
-	deaf := d.bell.Deaf()
-	if deaf && !d.deaf {
+	deaf, hearings := d.bell.Deaf(), d.bell.Hearings()
+	if deaf && !d.deaf || hearings != d.hearings && d.hearings > 0 {
 		d.claims.release()
 		d.database.reset()
 	}
-	d.deaf = deaf
+	d.deaf, d.hearings = deaf, hearings
 }
 
 // leftOut says what a turn left out for want of room. There may be room by the time that it rests, and nobody looked since.

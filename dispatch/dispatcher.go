@@ -46,6 +46,7 @@ type Dispatcher struct {
 	shy       shyness
 	alone     solitude
 	deaf      bool // the bell was so at the last turn
+	hearings  uint64
 
 	started     atomic.Bool
 	ready       chan struct{}

@@ -18,6 +18,7 @@ func (scriptedBell) Rings() <-chan struct{}   { return nil }
 func (scriptedBell) Cancels() <-chan struct{} { return nil }
 func (scriptedBell) Awake()                   {}
 func (scriptedBell) Deaf() bool               { return false }
+func (scriptedBell) Hearings() uint64         { return 1 }
 func (b scriptedBell) Sleep(ctx context.Context, again func(context.Context, bool) (bool, error)) (bool, error) {
 	return b(ctx, again)
 }

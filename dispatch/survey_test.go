@@ -19,7 +19,8 @@ func (idleHandler) Run(context.Context, Job) Result { return Done(nil) }
 // silentBell is heard, and never rings.
 type silentBell struct{ noBell }
 
-func (silentBell) Deaf() bool { return false }
+func (silentBell) Deaf() bool       { return false }
+func (silentBell) Hearings() uint64 { return 1 }
 
 // sent counts what a pool says to the server: each statement or batch outside a transaction of ours is one.
 type sent struct {

@@ -96,6 +96,12 @@ func (l *Listener) Deaf() bool {
 	return !heard
 }
 
+// Hearings is how many times the bell has begun to be heard.
+func (l *Listener) Hearings() uint64 {
+	_, epoch := l.hearing.now()
+	return epoch
+}
+
 // Health says whether the bell is heard.
 type Health struct {
 	// Heard is the opposite of Deaf.
