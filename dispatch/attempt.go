@@ -114,7 +114,7 @@ func (d *Dispatcher) run(a *attempt) {
 
 	verdict, answer := d.judge(a, result, cause)
 	wait := d.lanes.release(a.job.Type, a.lane, answer, a.answered)
-	if verdict.what == whatUnavailable {
+	if answer.Outcome == OutcomeUnavailable {
 		verdict.delay = wait
 	}
 	// The error stays out: it holds what the handler says, and that may be the payload. job_errors has it.
@@ -140,7 +140,7 @@ func (d *Dispatcher) let(a *attempt) {
 func (d *Dispatcher) call(ctx context.Context, a *attempt) (result Result) {
 	if a.apart {
 		if err := d.readPayload(ctx, a); err != nil {
-			return Retry(err)
+			return Retry(fmt.Errorf("%w: %w", errUnread, err))
 		}
 	}
 	if a.job.size > a.lane.MaxPayload {
@@ -169,6 +169,10 @@ func (d *Dispatcher) judge(a *attempt, result Result, cause error) (verdict, Res
 	}
 	if result.Err != nil {
 		v.err = storable(cmp.Or(result.Err.Error(), "no error given"), maxErrorText)
+	}
+	if errors.Is(result.Err, errUnread) {
+		v.what, v.delay = whatUnavailable, payloadAgain
+		return v, Result{}
 	}
 	switch result.Outcome {
 	case OutcomeDone:

@@ -2,7 +2,9 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -10,6 +12,13 @@ import (
 // payloadReaders read payloads that claims leave out, since they may be big. Few at once: reading them is work for the database and
 // takes connections that settles and heartbeats need.
 const payloadReaders = 2
+
+// payloadAgain is when a job comes back whose payload could not be read.
+const payloadAgain = 5 * time.Second
+
+// errUnread is of attempts that ended before their handler was called: they are given back, for as long as those of a handler that
+// can't be reached.
+var errUnread = errors.New("payload not read")
 
 // readPayload reads the payload of a job that this process holds, or only its size where it is more than its type takes.
 func (d *Dispatcher) readPayload(ctx context.Context, a *attempt) error {

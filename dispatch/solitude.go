@@ -15,7 +15,7 @@ const (
 	// it keep new jobs from being claimed for more than half of the time.
 	minSolitudeWait = time.Minute
 	maxSolitudeWait = time.Hour
-	// maxSolitudeRest is for how long other jobs have their turn at most, between two that run alone.
+	// maxSolitudeRest is for how long other jobs have their turn at most, after one that ran alone.
 	maxSolitudeRest = time.Minute
 	// solitudeStep is the time between those that are given back because one is enough.
 	solitudeStep = time.Second
@@ -27,7 +27,8 @@ type solitude struct {
 	waiting *attempt // for the other jobs to end
 	until   time.Time
 	wait    time.Duration
-	// Other jobs get at least half of the time: after it, none is taken in again for as long as the last one took.
+	// Other jobs have their turn after it: none is taken in again for as long as the last one took, if it ran up to
+	// maxSolitudeRest, if it waited in vain for as long as that was.
 	since, again time.Time
 }
 
@@ -97,7 +98,7 @@ func (d *Dispatcher) tendSolitude() {
 	case !now.Before(d.alone.until):
 		d.log.Warn().Str("job_id", a.job.ID).Str("type", a.job.Type).Dur("waited_ms", d.alone.wait).
 			Msg("a job that is to run alone goes back: other jobs run for too long")
-		d.alone.waiting = nil
+		d.alone.waiting, d.alone.since, d.alone.again = nil, time.Time{}, now.Add(d.alone.wait)
 		d.lanes.seclude(false)
 		d.handBack(a, d.alone.wait, nil)
 		d.alone.wait = min(2*d.alone.wait, maxSolitudeWait)
