@@ -205,7 +205,7 @@ func (d *Dispatcher) glance() time.Duration {
 
 func (d *Dispatcher) beat(ctx context.Context) error {
 	// Given up in time to cancel our jobs before the lease ends.
-	limit := min(max(d.leaseLeft()-d.leaseMargin(), time.Second), d.statementTimeout())
+	limit := min(max(d.leaseLeft()-d.leaseMargin(), min(time.Second, d.config.LeaseTime/6)), d.statementTimeout())
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	sent := d.clock()

@@ -180,6 +180,9 @@ func (l *lanes) release(jobType string, lane *lane, result Result, begun time.Ti
 	l.mu.Lock()
 	l.free++
 	lane.running--
+	if l.free == l.slots {
+		l.secluded = false // not only when it is settled: a stranger may have locked its row
+	}
 	name, b := l.breaker(jobType, lane)
 	switch {
 	case result.Outcome == OutcomeUnavailable:
@@ -199,7 +202,7 @@ func (l *lanes) release(jobType string, lane *lane, result Result, begun time.Ti
 	return wait
 }
 
-// seclude makes room for none but the jobs that are held, until they are settled or it is revoked.
+// seclude makes room for none but the jobs that are held, until they have ended or it is revoked.
 func (l *lanes) seclude(on bool) {
 	l.mu.Lock()
 	l.secluded = on
@@ -220,9 +223,6 @@ func (l *lanes) settled(n int) {
 	l.mu.Lock()
 	tight := l.held >= l.maxHeld || l.secluded
 	l.held -= n
-	if l.held == 0 {
-		l.secluded = false
-	}
 	l.mu.Unlock()
 	if tight {
 		l.signal()

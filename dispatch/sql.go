@@ -296,10 +296,10 @@ const releaseSQL = `UPDATE {schema}.jobs j SET
 FROM unnest($1::uuid[], $2::uuid[]) AS s(id, lease)
 WHERE j.id = s.id AND j.lease = s.lease AND j.status::text = 'processing'`
 
-// Workers other than $1 that hold jobs, with what speaks for their death: the heartbeat, whose age only we can tell (suspicions), or
-// that their presence lock (jobs' oid, worker) is held by nobody, unless Postgres has run for less than a lease time: then
-// sessions, and locks with them, are missing for another reason; and which server says so. A worker without a row is dead. Index: jobs_held, one
-// probe a worker.
+// Workers other than $1 that hold jobs, with what speaks for their death: the heartbeat, whose age only we can tell (suspicions),
+// or that their presence lock (jobs' oid, worker) is held by nobody, unless Postgres has run for less than a lease time: then
+// sessions, and locks with them, are missing for another reason; and which server says so. A worker without a row is dead.
+// Index: jobs_held, one probe a worker.
 const suspectsSQL = `WITH RECURSIVE holder (id) AS (
   SELECT (SELECT j.worker_id FROM {schema}.jobs j WHERE j.status = 'processing' ORDER BY j.worker_id LIMIT 1)
   UNION ALL
@@ -325,8 +325,8 @@ const reapSQL = `, noted AS (
   INSERT INTO {schema}.job_errors (job_id, lease, attempt, error, worker_id, started_at)
   SELECT l.id, l.lease, l.attempts, l.cause, l.worker_id, l.started_at FROM lost l WHERE l.lease IS NOT NULL
 ), ended AS (
-  SELECT u.id, u.cause, u.crashes, u.used, u.cancelled, u.backs_off, u.used >= u.max_attempts AND NOT u.forgiven AND NOT u.cancelled AS failed FROM (
-    SELECT l.id, l.cause, l.forgiven, l.max_attempts, l.cancelled, l.crash = 1 AS backs_off, l.crashes + l.crash AS crashes,
+  SELECT u.id, u.cause, u.crashes, u.used, u.cancelled, u.used >= u.max_attempts AND NOT u.forgiven AND NOT u.cancelled AS failed FROM (
+    SELECT l.id, l.cause, l.forgiven, l.max_attempts, l.cancelled, l.crashes + l.crash AS crashes,
       CASE WHEN l.forgiven THEN greatest(l.attempts - 1, 0) ELSE greatest(l.attempts, l.crash * (l.crashes + l.crash)) END AS used
     FROM lost l
   ) u
@@ -334,7 +334,7 @@ const reapSQL = `, noted AS (
 UPDATE {schema}.jobs j SET
   status = CASE WHEN e.cancelled THEN 'cancelled' WHEN e.failed THEN 'failed' ELSE 'pending' END::{schema}.job_status,
   completed_at = CASE WHEN e.cancelled OR e.failed THEN now() END,
-  scheduled_for = CASE WHEN e.failed OR e.cancelled THEN j.scheduled_for WHEN e.crashes < 2 OR NOT e.backs_off THEN least(j.scheduled_for, now())
+  scheduled_for = CASE WHEN e.failed OR e.cancelled THEN j.scheduled_for WHEN e.crashes < 2 THEN least(j.scheduled_for, now())
     ELSE now() + least(interval '30 s' * 4 ^ least(e.crashes - 2, 20), interval '1 day') * (1 + random() / 4) END,
   error = e.cause || CASE
     WHEN e.failed AND e.crashes > 1 THEN format('; that was its last attempt: %s of %s ended with the death of its worker', e.crashes, e.used)
@@ -344,8 +344,8 @@ FROM ended e WHERE j.id = e.id RETURNING j.status = 'pending'`
 
 // Jobs of worker $1, which is dead. The first re-run is at once; from the second death on it backs off, and runs alone (see
 // solitude). Of jobs that died together any may have been the cause, so their attempts are given back; but not to a job that
-// is to be tried only once. One that was waiting to run alone was none: its death doesn't count. What is locked is left for
-// the next time. Index: jobs_held.
+// is to be tried only once. One that was waiting to run alone was none, and its death doesn't count; it backs off all the
+// same, as a sidecar of 0.1.0 lets none wait. What is locked is left for the next time. Index: jobs_held.
 const reapWorkerSQL = `WITH lost AS MATERIALIZED (
   SELECT j.id, j.lease, j.attempts, j.max_attempts, j.crashes, j.worker_id, j.started_at, j.cancel_requested_at IS NOT NULL AS cancelled,
     CASE WHEN f.company AND j.crashes >= 2 THEN 0 ELSE 1 END AS crash, f.company AND j.max_attempts > 1 AS forgiven,
