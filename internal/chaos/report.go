@@ -71,8 +71,8 @@ func (f Figures) String() string {
 }
 
 const tableHead = "| Scenario | Jobs | Faults | Reaped and run again | Recovery p50 | max | Resume max | Late max " +
-	"| Overlaps after a reap | Healthy reaped | Lost | Stale settles | Other violations |\n" +
-	"|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n"
+	"| Overlaps after a reap | Healthy reaped | Lost | Stale settles | Other violations | Allowed more |\n" +
+	"|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n"
 
 // Table of all figures, in Markdown.
 func Table(outcomes []Outcome) string {
@@ -93,9 +93,9 @@ func Table(outcomes []Outcome) string {
 		if o.Err != nil {
 			others++
 		}
-		fmt.Fprintf(&text, "| %s | %d | %d | %d | %s | %s | %s | %s | %d | %d | %d | %d | %d |\n", o.Scenario.Title, f.Jobs, f.Faults, f.Reaped,
+		fmt.Fprintf(&text, "| %s | %d | %d | %d | %s | %s | %s | %s | %d | %d | %d | %d | %d | %s |\n", o.Scenario.Title, f.Jobs, f.Faults, f.Reaped,
 			seconds(f.RecoveryP50), seconds(f.RecoveryMax), seconds(f.Resume), seconds(f.LateMax), f.Overlaps,
-			f.Breach[HealthyReap], f.Breach[Lost], f.Breach[StaleSettle], others)
+			f.Breach[HealthyReap], f.Breach[Lost], f.Breach[StaleSettle], others, seconds(patience*f.Strain))
 	}
 	return text.String()
 }
@@ -117,6 +117,7 @@ What became of jobs under faults: %s, seed %d. All sidecars have default setting
 Recovery is from the fault to the new start of a job whose lease was taken from a sidecar that the fault struck; resume is from the
 end of a fault that struck all sidecars (the database was gone) to the first start; late is a job's first start after it was
 committed and due. Overlaps are handlers that were still running (behind a sidecar that was stopped or cut off) when their job ran
-again, after its lease had been taken away.
+again, after its lease had been taken away. The last column is by how much the times that a scenario allows were stretched, as the
+machine was slow to start a program.
 
 `

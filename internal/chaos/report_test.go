@@ -26,7 +26,7 @@ func TestReportNamesWhatWasViolated(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, said.String())
 		}
 	}
-	const row = "| made up | 7 | 1 | 2 | 1.71 s | 1.71 s | - | 0.29 s | 0 | 0 | 1 | 0 | 2 |"
+	const row = "| made up | 7 | 1 | 2 | 1.71 s | 1.71 s | - | 0.29 s | 0 | 0 | 1 | 0 | 2 | - |"
 	if page := chaos.Page(chaos.Config{Seed: 7}, []chaos.Outcome{o}); !strings.Contains(page, row) || !strings.Contains(page, "seed 7") {
 		t.Errorf("%q is not in\n%s", row, page)
 	}
