@@ -157,13 +157,16 @@ func (w *World) lasts() time.Duration {
 
 func (w *World) strikes(ctx context.Context) error {
 	end := time.Now().Add(w.lasts())
-	for {
+	for struck := false; ; struck = true {
 		gap := w.Between(w.Scenario.Pause[0], w.Scenario.Pause[1])
 		left := time.Until(end)
 		if err := pause(ctx, min(gap, max(left, 0))); err != nil {
 			return err
 		}
 		if gap >= left {
+			if !struck && w.Scenario.Strike != nil {
+				return errors.New("no fault had time to strike: nothing is proven")
+			}
 			return nil
 		}
 		if w.Scenario.Strike == nil {
