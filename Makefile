@@ -23,7 +23,7 @@ build: ## Build bin/pgbell, static and stripped
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/pgbell ./cmd/pgbell
 
 test: bin/withpostgres ## Run all tests, with one throwaway Postgres (TEST_DATABASE_URL: with that one)
-	bin/withpostgres go test $(if $(RACE),-race) -timeout 10m $(ARGS) $(PKG)
+	bin/withpostgres go test $(if $(RACE),-race) -timeout 15m $(ARGS) $(PKG)
 
 race: ## The same with the race detector
 	@$(MAKE) --no-print-directory test RACE=1
