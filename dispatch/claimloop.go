@@ -84,6 +84,7 @@ func (d *Dispatcher) heedDeafness() {
 	if deaf && !d.deaf || hearings != d.hearings && d.hearings > 0 {
 		d.claims.release()
 		d.database.reset()
+		d.beatNow.send() // a standby that took over may not know this worker: then it finds nothing to claim until it registers anew
 	}
 	d.deaf, d.hearings = deaf, hearings
 }

@@ -59,7 +59,10 @@ func (k *keptConn) release() {
 
 // scarcity is when the server, or a pooler, has no more connections for us than we have. Then nobody keeps one: settles, which keep
 // none, would get none.
-type scarcity struct{ till atomic.Int64 } // nanoseconds since 1970
+type scarcity struct {
+	till atomic.Int64 // nanoseconds since 1970
+	tell nudge        // the heartbeats' loop, which may have nothing to send for a minute
+}
 
 const scarceFor = 10 * time.Second
 
@@ -69,6 +72,7 @@ func (s *scarcity) note(err error) {
 	// PgBouncer at its max_client_conn says protocol_violation.
 	if errors.As(err, &refused) && errors.As(err, &answer) && (answer.Code == "53300" || answer.Code == "08P01") {
 		s.till.Store(time.Now().Add(scarceFor).UnixNano())
+		s.tell.send()
 	}
 }
 

@@ -63,7 +63,7 @@ type Dispatcher struct {
 	compared    time.Time    // by heartbeatLoop alone: when our leases were last compared with the database's
 	epoch       time.Time
 	beatNow     nudge // heartbeat at once
-	busy        nudge // a worker that held no jobs holds some
+	busy        nudge // a worker that held no jobs holds some, or connections are scarce
 }
 
 // New returns a Dispatcher that works through pool and does nothing before Run. Of the pool's connections, four at least, it keeps
@@ -80,7 +80,8 @@ func New(pool *pgxpool.Pool, config Config) (*Dispatcher, error) {
 		return nil, fmt.Errorf("configure dispatcher: %w", err)
 	}
 	log := config.Logger.With().Str("component", "dispatch").Logger()
-	metrics, scarce := newMetrics(), &scarcity{}
+	metrics, busy := newMetrics(), newNudge()
+	scarce := &scarcity{tell: busy}
 	d := &Dispatcher{
 		config: config, log: log, bell: config.Bell,
 		claims: keptConn{pool: pool, scarcity: scarce}, beats: keptConn{pool: pool, scarcity: scarce},
@@ -100,7 +101,7 @@ func New(pool *pgxpool.Pool, config Config) (*Dispatcher, error) {
 		passed:      newPause(5*time.Millisecond, time.Second),
 		claiming:    make(chan struct{}, 1),
 		beatNow:     newNudge(),
-		busy:        newNudge(),
+		busy:        busy,
 		alone:       solitude{wait: minSolitudeWait},
 	}
 	// The server ends a statement before the client gives it up.

@@ -124,6 +124,9 @@ func (d *Dispatcher) heartbeatLoop(ctx context.Context) {
 		case <-d.busy:
 		case <-timer.C:
 		}
+		if d.beats.scarcity.now() {
+			d.beats.release()
+		}
 		// Jobs may have come, or our presence gone: then it is due sooner. Never later, although the claims of an idle worker
 		// are heartbeats: what we hold has to be compared all the same.
 		due = min(due, time.Duration(d.lastBeat.Load())+d.nextBeat())

@@ -4,21 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"strconv"
 )
 
-// Standby starts another server that follows s by streaming replication and can be read. It needs pg_basebackup, which comes with
-// the Postgres of a Linux distribution and not with the npm package. The caller must call Stop.
+// Standby starts another server that follows s by streaming replication and can be read. It stops s for a moment, to copy its data: not
+// every Postgres that is found comes with pg_basebackup. The caller must call Stop.
 func (s *Server) Standby(ctx context.Context) (*Server, error) {
 	dir, owner, err := makeFolder(filepath.Dir(s.dir))
 	if err != nil {
 		return nil, err
 	}
 	standby := &Server{bin: s.bin, dir: dir, owner: owner, account: s.account, password: s.password}
-	err = standby.copyOf(ctx, s)
+	if err = s.Halt(Fast); err == nil {
+		err = errors.Join(standby.copyOf(ctx, s), s.Launch(ctx))
+	}
 	if err == nil {
 		err = standby.launchAnywhere(ctx)
 	}
@@ -32,30 +33,18 @@ func (s *Server) copyOf(ctx context.Context, primary *Server) error {
 	if err := s.account.own(s.dir); err != nil {
 		return fmt.Errorf("hand over data folder: %w", err)
 	}
-	program, err := s.program("pg_basebackup")
+	if output, err := exec.CommandContext(ctx, "cp", "-a", primary.data(), s.data()).CombinedOutput(); err != nil {
+		return fmt.Errorf("copy data folder: %w: %s", err, tail(output))
+	}
+	settings, err := os.OpenFile(filepath.Join(s.data(), "postgresql.auto.conf"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
-		return err
+		return fmt.Errorf("write settings: %w", err)
 	}
-	source := url.Values{"host": {"127.0.0.1"}, "port": {strconv.Itoa(primary.port)}, "user": {"postgres"}, "password": {primary.password}}
-	backup := s.command(ctx, program, "--pgdata", s.data(), "--write-recovery-conf", "--wal-method", "stream",
-		"--checkpoint", "fast", "--no-sync", "--dbname", "postgresql:///?"+source.Encode())
-	if output, err := backup.CombinedOutput(); err != nil {
-		return fmt.Errorf("pg_basebackup: %w: %s", err, tail(output))
+	_, err = fmt.Fprintf(settings, "primary_conninfo = 'host=127.0.0.1 port=%d user=postgres password=%s'\n", primary.port, primary.password)
+	if err := errors.Join(err, settings.Close()); err != nil {
+		return fmt.Errorf("write settings: %w", err)
 	}
-	return nil
-}
-
-// program finds one that stands beside the real postgres, to which bin may have a link alone, and returns its path from bin.
-func (s *Server) program(name string) (string, error) {
-	target, err := filepath.EvalSymlinks(filepath.Join(s.bin, "postgres"))
-	if err != nil {
-		return "", fmt.Errorf("find %s: %w", name, err)
-	}
-	path, err := filepath.Rel(s.bin, filepath.Join(filepath.Dir(target), name))
-	if err != nil {
-		return "", fmt.Errorf("find %s: %w", name, err)
-	}
-	return path, nil
+	return s.Demote()
 }
 
 // Demote makes a server that was halted a standby, from its next Launch on: one that waits, and follows nobody.
