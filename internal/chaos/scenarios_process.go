@@ -19,13 +19,16 @@ var processScenarios = []Scenario{
 	{
 		Name: "kill", Title: "a sidecar is killed (SIGKILL), others take over", Mixed: true,
 		Load: Load{Run: 500 * time.Millisecond}, Strike: killAny,
-		Allowed: Allowed{RecoveryP50: 2500 * time.Millisecond, Recovery: 5 * time.Second},
+		// Late: a job whose workers died twice, by chance, runs alone, for up to 8 s, after those that are running.
+		Allowed: Allowed{RecoveryP50: 2500 * time.Millisecond, Recovery: 5 * time.Second, Late: 18 * time.Second},
 	},
 	{
 		Name: "kill-only", Title: "the only sidecar is killed, and started again by its supervisor", Sidecars: 1, Supervised: true,
 		Load: Load{Run: 200 * time.Millisecond}, Strike: killSupervised,
-		// Late: the supervisor's second, the start, and the recovery.
-		Allowed: Allowed{Recovery: 5 * time.Second, Late: 9 * time.Second},
+		// Rarely enough that few jobs lose two workers and have to run alone: with one sidecar, all others wait for that.
+		Pause: [2]time.Duration{9 * time.Second, 16 * time.Second},
+		// Late: the supervisor's second, the start, and the recovery; or such jobs.
+		Allowed: Allowed{RecoveryP50: 2500 * time.Millisecond, Recovery: 18 * time.Second, Late: 30 * time.Second},
 	},
 	{
 		Name: "stop", Title: "a sidecar is stopped (SIGSTOP) for longer than its lease, and goes on", Mixed: true,
