@@ -279,7 +279,10 @@ func TestJobsOfAWorkerWithoutARowAreReaped(t *testing.T) {
 	s := f.goSidecar(spec{Name: "one", Types: map[string]int{"work": 1}})
 	s.await(ready, "")
 	id := f.insert(`INSERT INTO jobs (type, status, attempts, lease, worker_id) VALUES ('work', 'processing', 1, gen_random_uuid(), 4711) RETURNING id`)
-	f.exec(`SELECT ring_jobs()`) // the insert was silent if the sidecar was still awake: nobody would look for a minute
+	f.eventuallyWithin(20*time.Second, "it is reaped", func() bool {
+		f.exec(`SELECT ring_jobs()`) // who is still awake hears none, and nobody would look for a minute
+		return f.job(id).Status != "processing"
+	})
 	if got := f.until(id, "completed"); got.Attempts != 2 || got.Crashes != 1 {
 		t.Errorf("job: %+v", got)
 	}
